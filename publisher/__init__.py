@@ -1,0 +1,3 @@
+"""Pushes an image archive to a registry, under the tags of its commit."""
+
+from __future__ import annotations
