@@ -1,0 +1,259 @@
+"""Digest, descriptor, manifest and index of the OCI image specification (v1.1).
+
+The parsers take bytes that somebody else wrote. They refuse with ArchiveInvalid what the
+specification does not allow and what two readers could understand differently: duplicate
+members, documents that are manifest and index at once, other encodings than UTF-8.
+The media types of Docker's "schema 2" are taken as the equals that they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
+
+from plp_builder.errors import ArchiveInvalid
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+MANIFEST_TYPES = frozenset({MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json"})
+INDEX_TYPES = frozenset(
+    {INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"}
+)
+CONFIG_TYPES = frozenset({CONFIG_TYPE, "application/vnd.docker.container.image.v1+json"})
+
+# What registries accept as one manifest (distribution-spec, "Pushing Manifests").
+MAX_DOCUMENT_SIZE = 4 * 1024 * 1024
+MAX_SIZE = 2**63 - 1
+
+_NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
+_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_REGISTERED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
+
+
+class Digest(str):
+    """A digest, ``algorithm:encoded``, checked when made (image-spec, descriptor.md).
+
+    Raises ValueError for what is none. Algorithms that the specification does not register
+    are legal here; whoever has to verify content asks for `algorithm`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Digest:
+        if not _DIGEST.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not a digest like sha256:<64 hexadecimal digits>")
+        algorithm, _, encoded = text.partition(":")
+        registered = _REGISTERED.get(algorithm)
+        if registered and not registered.fullmatch(encoded):
+            raise ValueError(f"{shown(text)} is not a {algorithm} digest: wrong length or letters")
+        return super().__new__(cls, text)
+
+    @property
+    def algorithm(self) -> str:
+        """The part before the colon."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The part behind the colon."""
+        return self.partition(":")[2]
+
+
+class Platform(NamedTuple):
+    """``os/architecture[/variant]``; ``unknown/unknown`` marks an attestation."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)
+
+
+class Descriptor(NamedTuple):
+    """What is known of a blob before it is read: type, digest and size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = _NO_ANNOTATIONS
+    platform: Platform | None = None
+
+
+class Manifest(NamedTuple):
+    """An image manifest: one configuration and its layers, the lowest first."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = _NO_ANNOTATIONS
+
+
+class Index(NamedTuple):
+    """An image index: manifests, or for BuildKit's cache up to v0.21 its blobs themselves."""
+
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = _NO_ANNOTATIONS
+
+
+def shown(text: str) -> str:
+    """``text`` for a message: quoted, control characters escaped, at most 80 characters."""
+    return ascii(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def invalid(where: str, problem: str) -> NoReturn:
+    """Refuse ``where`` (a member's or blob's name) with ArchiveInvalid."""
+    raise ArchiveInvalid(f"{where} {problem}")
+
+
+def document(data: bytes, where: str) -> Any:
+    """The JSON value in ``data``, read strictly; ArchiveInvalid names ``where`` otherwise."""
+    if len(data) > MAX_DOCUMENT_SIZE:
+        invalid(where, f"is larger than {MAX_DOCUMENT_SIZE} bytes")
+    try:
+        return json.loads(
+            data.decode(), object_pairs_hook=_unambiguous, parse_constant=_no_constant
+        )
+    except UnicodeDecodeError:
+        invalid(where, "is not UTF-8 text")
+    except RecursionError:
+        invalid(where, "is nested too deeply")
+    except ValueError as error:
+        invalid(where, f"is not valid JSON: {error}")
+
+
+def parse_index(data: bytes, where: str, media_type: str = "") -> Index:
+    """The index in ``data``; ``media_type`` is what its descriptor promises, if it has one."""
+    members = _object(document(data, where), where)
+    if "config" in members or "layers" in members:
+        invalid(where, "is an index and a manifest at once")
+    return Index(
+        _document_type(members, where, media_type, INDEX_TYPES, INDEX_TYPE),
+        _descriptors(members, "manifests", where),
+        _annotations(members, where),
+    )
+
+
+def parse_manifest(data: bytes, where: str, media_type: str = "") -> Manifest:
+    """The manifest in ``data``; ``"layers": null`` is the image of ``FROM scratch``."""
+    members = _object(document(data, where), where)
+    if "manifests" in members:
+        invalid(where, "is a manifest and an index at once")
+    if "config" not in members:
+        invalid(where, "has no config")
+    return Manifest(
+        _document_type(members, where, media_type, MANIFEST_TYPES, MANIFEST_TYPE),
+        parse_descriptor(members["config"], f"config of {where}"),
+        _descriptors(members, "layers", where),
+        _annotations(members, where),
+    )
+
+
+def parse_descriptor(value: object, where: str) -> Descriptor:
+    """The descriptor in an already decoded JSON value."""
+    members = _object(value, where)
+    size = members.get("size")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
+        invalid(where, "has no valid size")
+    try:
+        digest = Digest(_text(members, "digest", where))
+    except ValueError as error:
+        invalid(where, f"has a wrong digest: {error}")
+    return Descriptor(
+        _text(members, "mediaType", where),
+        digest,
+        size,
+        _annotations(members, where),
+        parse_platform(members["platform"], where) if members.get("platform") else None,
+    )
+
+
+def parse_platform(value: object, where: str) -> Platform:
+    """The platform in a descriptor or an image configuration."""
+    members = _object(value, where)
+    variant = _text(members, "variant", where) if members.get("variant") else ""
+    return Platform(
+        _text(members, "os", where), _text(members, "architecture", where), variant
+    )
+
+
+def texts(value: object, where: str) -> tuple[str, ...]:
+    """A JSON list of strings; null is the empty list, as Go writes it."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        invalid(where, "is not a list of texts")
+    return tuple(value)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name appears twice in one object")
+    return members
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        invalid(where, "is not a JSON object")
+    return value
+
+
+def _text(members: dict[str, Any], key: str, where: str) -> str:
+    value = members.get(key)
+    if not isinstance(value, str) or not value:
+        invalid(where, f"has no {key}")
+    _check_unicode(value, f"{key} of {where}")
+    return value
+
+
+def _check_unicode(text: str, where: str) -> None:
+    # "\ud800" is legal JSON but no text: printing or sending it would fail much later.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        invalid(where, "holds half of a surrogate pair")
+
+
+def _document_type(
+    members: dict[str, Any], where: str, promised: str, allowed: frozenset[str], default: str
+) -> str:
+    if members.get("schemaVersion") != 2:
+        invalid(where, "does not have schemaVersion 2")
+    found = _text(members, "mediaType", where) if members.get("mediaType") else ""
+    media_type = found or promised or default
+    if media_type not in allowed or (promised and media_type != promised):
+        invalid(where, f"has the media type {shown(media_type)}, which does not fit its place")
+    return media_type
+
+
+def _descriptors(members: dict[str, Any], key: str, where: str) -> tuple[Descriptor, ...]:
+    values = members.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        invalid(where, f"has {key} that are no list")
+    return tuple(
+        parse_descriptor(value, f"{key}[{number}] of {where}")
+        for number, value in enumerate(values)
+    )
+
+
+def _annotations(members: dict[str, Any], where: str) -> Mapping[str, str]:
+    values = members.get("annotations")
+    if values is None:
+        return _NO_ANNOTATIONS
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+        invalid(where, "has annotations that are not texts")
+    for key, value in values.items():
+        _check_unicode(key + value, f"annotations of {where}")
+    return MappingProxyType(values)
