@@ -1,0 +1,85 @@
+"""buildkitd.toml for the daemon that the builder starts.
+
+Format: https://github.com/moby/buildkit/blob/master/docs/buildkitd.toml.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plp_builder.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from plp_builder.values import Mirror
+
+_LOOPBACK = ("127.", "localhost", "[::1]")
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string (https://toml.io/en/v1.0.0#string)."""
+    out = []
+    for character in text:
+        if character in '"\\':
+            out.append("\\" + character)
+        elif character < " " or character == "\x7f":
+            out.append(f"\\u{ord(character):04x}")
+        else:
+            out.append(character)
+    return '"' + "".join(out) + '"'
+
+
+def on_loopback(host: str) -> bool:
+    """Whether a registry host is this machine itself, which BuildKit speaks plain HTTP to."""
+    return host.startswith(_LOOPBACK)
+
+
+def render(base: str, mirrors: Sequence[Mirror], insecure: Sequence[str]) -> str:
+    """The daemon's configuration: what the user's file says, then a table for each registry.
+
+    ``base`` is the text of PLP_BUILDKITD_CONFIG or empty. Raises SettingInvalid when it is not
+    TOML, or configures a registry that the other two variables configure as well.
+    """
+    tables: dict[str, list[str]] = {}
+    for mirror in mirrors:
+        tables.setdefault(mirror.registry, [])
+        host = mirror.mirror.partition("/")[0]
+        if on_loopback(host) and host not in insecure:
+            tables.setdefault(host, []).append("http = true")
+    for registry in tables:
+        hosts = [mirror.mirror for mirror in mirrors if mirror.registry == registry]
+        if hosts:
+            tables[registry].insert(0, f"mirrors = [{', '.join(map(quoted, hosts))}]")
+    for host in insecure:
+        # The two together mean, as Docker's insecure-registries: TLS that is not verified, or
+        # else plain HTTP (BuildKit's util/resolver/resolver.go, fillInsecureOpts).
+        tables.setdefault(host, []).extend(["http = true", "insecure = true"])
+    if base:
+        _refuse_conflicts(base, tables)
+    text = [base.rstrip("\n"), ""] if base else []
+    for registry, lines in tables.items():
+        text += [f"[registry.{quoted(registry)}]", *dict.fromkeys(lines), ""]
+    return "\n".join(text)
+
+
+def _refuse_conflicts(base: str, tables: dict[str, list[str]]) -> None:
+    import tomllib
+
+    try:
+        given = tomllib.loads(base).get("registry", {})
+    except tomllib.TOMLDecodeError as error:
+        raise SettingInvalid(
+            "PLP_BUILDKITD_CONFIG is not valid TOML",
+            why=[str(error)],
+            hint="See docs/configuration.md for an example of buildkitd.toml.",
+        ) from None
+    both = sorted(set(given) & set(tables)) if isinstance(given, dict) else []
+    if both:
+        raise SettingInvalid(
+            f"the registry {both[0]} is configured twice",
+            why=[
+                "PLP_BUILDKITD_CONFIG has a table for it, and so would "
+                "PLP_REGISTRY_MIRRORS or PLP_INSECURE_REGISTRIES"
+            ],
+            hint="Configure it in one of the two.",
+        )

@@ -1,0 +1,219 @@
+"""Every failure that the builder and the publisher can end with.
+
+Each class is one stable name, which results and JSON logs carry, and one exit code.
+A failure says what failed, why, and what to do next::
+
+    Failure                          internal-error
+    ├── SettingInvalid               setting-invalid
+    │   └── SettingNotImplemented    setting-not-implemented
+    ├── PathFailure
+    │   ├── SourcePathNotUsable      source-path-not-usable
+    │   ├── ContextNotUsable         context-not-usable
+    │   ├── DockerfileNotFound       dockerfile-not-found
+    │   ├── DockerfileNotUsable      dockerfile-not-usable
+    │   ├── BuildPathNotWritable     build-path-not-writable
+    │   └── CachePathNotUsable       cache-path-not-usable
+    ├── SecretNotUsable              secret-not-usable
+    ├── SshNotUsable                 ssh-not-usable
+    ├── BuildContextNotUsable        build-context-not-usable
+    ├── ToolNotFound                 tool-not-found
+    ├── RootlessNotPermitted         rootless-not-permitted
+    ├── DaemonFailure
+    │   ├── DaemonNotReady           daemon-not-ready
+    │   └── DaemonDied               daemon-died
+    ├── BuildFailed                  build-failed
+    │   └── BaseImageNotAvailable    base-image-not-available
+    ├── ArchiveInvalid               archive-invalid
+    ├── ArchiveNotWritten            archive-not-written
+    ├── CacheDamaged                 cache-damaged      (a warning: never ends a build)
+    ├── TimedOut                     timed-out
+    └── Stopped
+        ├── Terminated               terminated         exit code 143
+        └── Interrupted              interrupted        exit code 130
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class Failure(Exception):
+    """The root of all expected failures.
+
+    ``what`` is one sentence without a full stop; ``why`` holds the lines that explain it,
+    for example the relevant output of a tool; ``hint`` is the next step for the reader.
+    A class may bring a hint of its own, which is used when none is given.
+    """
+
+    name: ClassVar[str] = "internal-error"
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, what: str, *, why: Iterable[str] = (), hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = (why,) if isinstance(why, str) else tuple(why)
+        self.hint = self.default_hint if hint is None else hint
+
+
+class SettingInvalid(Failure):
+    """One or more variables hold what cannot be used; ``why`` has a line for each."""
+
+    name = "setting-invalid"
+    default_hint = "Correct the variables named above; `--help` lists what each accepts."
+
+
+class SettingNotImplemented(SettingInvalid):
+    """A variable of the contract that this version does not honour yet."""
+
+    name = "setting-not-implemented"
+    default_hint = "Unset the variable, or use a version that implements it (see CHANGELOG.md)."
+
+
+class PathFailure(Failure):
+    """A path of the contract is missing or cannot be used."""
+
+    name = "path-not-usable"
+
+
+class SourcePathNotUsable(PathFailure):
+    """PLP_SOURCE_PATH is missing, no directory, or not readable."""
+
+    name = "source-path-not-usable"
+
+
+class ContextNotUsable(PathFailure):
+    """PLP_CONTEXT is missing, no directory, or outside the source path."""
+
+    name = "context-not-usable"
+
+
+class DockerfileNotFound(PathFailure):
+    """No Dockerfile where PLP_DOCKERFILE points to."""
+
+    name = "dockerfile-not-found"
+
+
+class DockerfileNotUsable(PathFailure):
+    """The Dockerfile is no regular file, not readable, or lies outside the source path."""
+
+    name = "dockerfile-not-usable"
+
+
+class BuildPathNotWritable(PathFailure):
+    """PLP_BUILD_PATH is missing, no directory, or does not take files."""
+
+    name = "build-path-not-writable"
+
+
+class CachePathNotUsable(PathFailure):
+    """PLP_CACHE_PATH is not absolute or is something other than a directory."""
+
+    name = "cache-path-not-usable"
+
+
+class SecretNotUsable(Failure):
+    """A secret's variable is unset, or its file is missing, unreadable or too large."""
+
+    name = "secret-not-usable"
+
+
+class SshNotUsable(Failure):
+    """An SSH agent socket or key is missing or unreadable."""
+
+    name = "ssh-not-usable"
+
+
+class BuildContextNotUsable(Failure):
+    """A named build context is missing or ambiguous."""
+
+    name = "build-context-not-usable"
+
+
+class ToolNotFound(Failure):
+    """A program that the builder drives is not on PATH."""
+
+    name = "tool-not-found"
+    default_hint = "Use the container image, or run `make setup` and put its bin/ first on PATH."
+
+
+class RootlessNotPermitted(Failure):
+    """This environment does not let an unprivileged BuildKit run."""
+
+    name = "rootless-not-permitted"
+
+
+class DaemonFailure(Failure):
+    """buildkitd could not be used; ``why`` has the relevant lines of its log."""
+
+    name = "daemon-failed"
+
+
+class DaemonNotReady(DaemonFailure):
+    """buildkitd did not report readiness within PLP_START_TIMEOUT."""
+
+    name = "daemon-not-ready"
+
+
+class DaemonDied(DaemonFailure):
+    """buildkitd ended while it was needed."""
+
+    name = "daemon-died"
+
+
+class BuildFailed(Failure):
+    """BuildKit could not solve the build; ``why`` has the failed step's last lines."""
+
+    name = "build-failed"
+
+
+class BaseImageNotAvailable(BuildFailed):
+    """An image that the Dockerfile names could not be resolved."""
+
+    name = "base-image-not-available"
+
+
+class ArchiveInvalid(Failure):
+    """An image archive does not hold what its index and manifests promise."""
+
+    name = "archive-invalid"
+
+
+class ArchiveNotWritten(Failure):
+    """The archive could not be put in its place; an older one is as it was."""
+
+    name = "archive-not-written"
+
+
+class CacheDamaged(Failure):
+    """Part of the portable cache cannot be trusted. Told as a warning; the build goes on."""
+
+    name = "cache-damaged"
+
+
+class TimedOut(Failure):
+    """The time of PLP_TIMEOUT is over."""
+
+    name = "timed-out"
+
+
+class Stopped(Failure):
+    """A signal asked the builder to stop."""
+
+    name = "stopped"
+    default_hint = "Start the build again; the previous archive is as it was."
+
+
+class Terminated(Stopped):
+    """SIGTERM: the host stops the job."""
+
+    name = "terminated"
+    exit_code = 143
+
+
+class Interrupted(Stopped):
+    """SIGINT: somebody pressed Ctrl-C."""
+
+    name = "interrupted"
+    exit_code = 130

@@ -1,0 +1,383 @@
+"""The one place that starts processes, watches them, and ends them.
+
+Mechanism only: how long to wait and what to show is decided by the callers. Nothing here
+blocks without looking at a :class:`Stop`, except the short waits that end a process.
+
+Every child gets a session of its own, so that a Ctrl-C of the terminal reaches only us, and
+``PR_SET_PDEATHSIG`` (prctl(2)) through setpriv(1), so that none outlives us even when we are
+killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+READ_SIZE = 1 << 16
+LINE_LIMIT = 16 << 20
+"""Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of
+a step's output in base64, so only a defect or an attack comes near it."""
+
+KILL_WAIT = 5.0
+"""Seconds until a process that got SIGKILL is given up: it hangs in the kernel."""
+
+
+class Stop:
+    """What ends a run early: SIGTERM, SIGINT, SIGHUP, or a deadline.
+
+    A signal is only noted when it comes; :meth:`check` raises it where the code is ready for
+    it, and :class:`Watch` wakes up for it.
+    """
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.timeout = 0.0
+        self.received: list[int] = []
+        self._wake, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def listen(self) -> None:
+        """Take over the signals. Only the main thread may call this."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def limit(self, seconds: float | None) -> None:
+        """Raise TimedOut when ``seconds`` from now are over; ``None`` takes the limit away."""
+        self.timeout = seconds or 0.0
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        try:
+            os.write(self._wakeup, b"!")
+        except BlockingIOError:
+            pass
+
+    def fileno(self) -> int:
+        return self._wake
+
+    @property
+    def impatient(self) -> bool:
+        """True when somebody asked twice: no grace for anyone any more."""
+        return len(self.received) > 1
+
+    def check(self) -> None:
+        """Raise Terminated, Interrupted or TimedOut if it is time to end."""
+        if self.received:
+            if self.received[0] == signal.SIGINT:
+                raise Interrupted("the build was interrupted (SIGINT)")
+            name = signal.Signals(self.received[0]).name
+            raise Terminated(f"the build was asked to end ({name})")
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise TimedOut(
+                f"the build did not end within PLP_TIMEOUT ({self.timeout:g} s)",
+                hint="Raise PLP_TIMEOUT, or look above for the step that took so long.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a process that :func:`run` waited for has left."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Child:
+    """A started process, held by a pidfd so that a signal never meets a stranger."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+        self.name = name
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+        self._process = process
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        return self._process.stdout
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        return self._process.stderr
+
+    def poll(self) -> int | None:
+        """The exit code, negative for the signal that ended it, or None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal, to the whole process group if asked; a process that ended is fine."""
+        if self.poll() is not None:
+            return
+        try:
+            if group:
+                os.killpg(self.pid, number)
+            else:
+                signal.pidfd_send_signal(self.pidfd, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def close(self) -> None:
+        """Let go of the descriptors; the process must have ended."""
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def find(name: str, path: str) -> str | None:
+    """The program that ``name`` means on a PATH, as execvp(3) finds it."""
+    for directory in [""] if "/" in name else path.split(os.pathsep):
+        candidate = os.path.join(directory or ".", name) if directory else name
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    uid: int | None = None,
+    gid: int | None = None,
+) -> Child:
+    """Start a program that lives no longer than we do, as another user if one is given.
+
+    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. With ``uid`` the
+    program gets no supplementary group and no capability. Raises ToolNotFound.
+    """
+    search = env.get("PATH", os.defpath)
+    program = find(argv[0], search)
+    if program is None:
+        raise ToolNotFound(f"{argv[0]} was not found on PATH", why=[f"PATH={search}"])
+    setpriv = find("setpriv", search + os.pathsep + os.defpath)
+    if setpriv is None:
+        raise ToolNotFound(
+            "setpriv was not found on PATH", why=[f"PATH={search}"], hint="Install util-linux."
+        )
+    prefix = [setpriv, "--pdeathsig=KILL"]
+    if uid is not None:
+        prefix += [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all"]
+    process = subprocess.Popen(
+        [*prefix, "--", program, *argv[1:]],
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    return Child(process, os.path.basename(argv[0]))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    cwd: Path | None = None,
+    input: bytes = b"",
+    uid: int | None = None,
+    gid: int | None = None,
+) -> Completed:
+    """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s."""
+    program = find(argv[0], env.get("PATH", os.defpath))
+    if program is None:
+        raise ToolNotFound(f"{argv[0]} was not found on PATH", why=[f"PATH={env.get('PATH', '')}"])
+    process = subprocess.Popen(
+        [program, *argv[1:]],
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        user=uid,
+        group=gid,
+        extra_groups=None if uid is None else [],
+    )
+    try:
+        stdout, stderr = process.communicate(input, timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise TimedOut(f"{argv[0]} did not end within {timeout:g} s", hint="") from None
+    return Completed(tuple(argv), process.returncode, stdout, stderr)
+
+
+class Watch:
+    """Waits for several things at once: output, exits, a stop.
+
+    One watch lives as long as a run. Whatever is registered is served while :meth:`until`
+    waits for anything at all, so that no pipe runs full unseen and no death is overlooked.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(stop, selectors.EVENT_READ)
+
+    def reads(self, file: int | IO[bytes], sink: Callable[[bytes], None]) -> None:
+        """Give what comes from ``file`` to ``sink``, chunk by chunk; b"" is its end."""
+        number = file if isinstance(file, int) else file.fileno()
+        os.set_blocking(number, False)
+
+        def serve() -> None:
+            try:
+                chunk = os.read(number, READ_SIZE)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._selector.unregister(number)
+            sink(chunk)
+
+        self._selector.register(number, selectors.EVENT_READ, serve)
+
+    def exits(self, child: Child, then: Callable[[], None]) -> None:
+        """Call ``then`` once when ``child`` ends."""
+
+        def serve() -> None:
+            self._selector.unregister(child.pidfd)
+            child.poll()
+            then()
+
+        self._selector.register(child.pidfd, selectors.EVENT_READ, serve)
+
+    def forget(self, file: int | IO[bytes] | Child) -> None:
+        """Stop watching it, whether or not it was watched."""
+        number = file.pidfd if isinstance(file, Child) else file
+        try:
+            self._selector.unregister(number)
+        except (KeyError, ValueError):
+            pass
+
+    def until(
+        self,
+        done: Callable[[], bool],
+        *,
+        seconds: float | None = None,
+        tick: Callable[[], None] | None = None,
+        interval: float = 1.0,
+        stoppable: bool = True,
+    ) -> bool:
+        """Serve until ``done``, then True; False when ``seconds`` are over before.
+
+        ``tick`` is called about every ``interval`` seconds. A stop raises, unless
+        ``stoppable`` is false: that is for the code that cleans up after one.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        next_tick = time.monotonic() + interval
+        while not done():
+            if stoppable:
+                self.stop.check()
+            now = time.monotonic()
+            if end is not None and now >= end:
+                return False
+            if tick is not None and now >= next_tick:
+                tick()
+                next_tick = time.monotonic() + interval
+            moments = [moment for moment in (end, next_tick if tick else None) if moment]
+            if stoppable and self.stop.deadline is not None:
+                moments.append(self.stop.deadline)
+            wait = max(0.0, min(moments) - now) if moments else None
+            for key, _ in self._selector.select(wait):
+                if key.data is not None:
+                    key.data()
+                else:
+                    self._drain(stoppable)
+        return True
+
+    def _drain(self, stoppable: bool) -> None:
+        """Empty the wake-up pipe, or a noted signal would make every wait a busy one."""
+        if stoppable:
+            self.stop.check()
+        try:
+            os.read(self.stop.fileno(), READ_SIZE)
+        except BlockingIOError:
+            pass
+
+    def end(self, child: Child, *, grace: float, group: bool = False) -> int | None:
+        """SIGTERM, ``grace`` seconds, SIGKILL; the exit code, or None if even that failed.
+
+        With ``grace`` 0, or when somebody asked twice, SIGKILL at once.
+        """
+
+        def ended() -> bool:
+            return child.poll() is not None
+
+        def ended_or_hurried() -> bool:
+            return ended() or self.stop.impatient
+
+        self.forget(child)
+        self.exits(child, lambda: None)
+        if grace > 0 and not self.stop.impatient:
+            child.signal(signal.SIGTERM, group=group)
+            self.until(ended_or_hurried, seconds=grace, stoppable=False)
+        child.signal(signal.SIGKILL, group=group)
+        self.until(ended, seconds=KILL_WAIT, stoppable=False)
+        return child.poll()
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+class Lines:
+    """Cuts a stream of chunks into lines without their ends; a sink for :meth:`Watch.reads`."""
+
+    def __init__(self, sink: Callable[[bytes], None], limit: int = LINE_LIMIT) -> None:
+        self.ended = False
+        self._sink = sink
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __call__(self, chunk: bytes) -> None:
+        if not chunk:
+            self.ended = True
+            if self._parts:
+                self._line(b"")
+            return
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._line(line)
+        if rest and self._size < self._limit:
+            self._parts.append(rest)
+            self._size += len(rest)
+
+    def _line(self, end: bytes) -> None:
+        line = b"".join((*self._parts, end)) if self._parts else end
+        self._parts.clear()
+        self._size = 0
+        self._sink(line[: self._limit])
+
+
+class Tail:
+    """The last lines of a program's log, bounded in number and length."""
+
+    def __init__(self, lines: int = 400, width: int = 4000) -> None:
+        self._lines: deque[bytes] = deque(maxlen=lines)
+        self._width = width
+
+    def __call__(self, line: bytes) -> None:
+        self._lines.append(line[: self._width])
+
+    def text(self) -> list[str]:
+        return [line.decode("utf-8", "replace").rstrip() for line in self._lines]
