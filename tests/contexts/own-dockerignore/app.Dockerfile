@@ -1,0 +1,3 @@
+# <Dockerfile>.dockerignore takes the place of .dockerignore, it is not added to it.
+FROM scratch
+COPY . /context/
