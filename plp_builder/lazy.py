@@ -1,0 +1,69 @@
+"""Modules that are imported only when something of them is used.
+
+Some libraries import, for features that this program never touches, what costs more than the
+rest of the program's start (asyncio: 45 ms). A module named here before such a library is imported
+stands in ``sys.modules`` as usual, but is executed at the first access to one of its attributes.
+Whoever uses it later gets the whole module and notices nothing.
+
+``importlib.util.LazyLoader`` is of no help: every ``import`` statement reads ``__spec__``, which
+already executes its modules.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import PathFinder
+from threading import RLock
+from types import ModuleType
+
+_loading = RLock()
+
+
+class _NotYetExecuted(ModuleType):
+    """A module that holds nothing but its name and its spec.
+
+    A package also lacks ``__path__`` until then, so importing one of its submodules executes the
+    package first, as Python promises.
+    """
+
+    def __getattr__(self, name: str) -> object:
+        with _loading:
+            if type(self) is _NotYetExecuted:
+                _execute(self)
+        return getattr(self, name)
+
+
+def _execute(module: ModuleType) -> None:
+    spec = module.__spec__
+    if spec is None or spec.loader is None:  # pragma: no cover - lazily() makes none of these
+        raise ImportError(module.__name__)
+    module.__class__ = ModuleType
+    if spec.submodule_search_locations is not None:
+        module.__path__ = spec.submodule_search_locations
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
+
+
+def lazily(*names: str) -> None:
+    """Let each named top-level module be executed at its first use instead of at its import.
+
+    A module that is imported already, or that is not found on ``sys.path``, is left as it is.
+    """
+    for name in names:
+        spec = None if name in sys.modules else PathFinder.find_spec(name)
+        if spec is None or spec.loader is None:
+            continue
+        module = _NotYetExecuted(name)
+        module.__spec__ = spec
+        module.__loader__ = spec.loader
+        module.__file__ = spec.origin
+        module.__package__ = spec.parent
+        sys.modules[name] = module
+
+
+def before_pydantic() -> None:
+    """What pydantic-settings imports for its command line and other sources, unused here."""
+    lazily("asyncio")

@@ -1,0 +1,132 @@
+"""Build arguments, labels and annotations: what BuildKit carries verbatim, and what it does not.
+
+Sources: cmd/buildctl/build/{opt,output}.go, exporter/containerimage/exptypes/annotations.go and
+frontend/dockerui/config.go of BuildKit 0.21 to 0.32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from plp_builder.values import (
+    KeyValue,
+    Refused,
+    check_utf8,
+    control_character,
+    parse_key_values,
+    parse_lines,
+    shown,
+)
+
+# Linux passes no single argument longer than this (MAX_ARG_STRLEN, the closing NUL included).
+MAX_ARGUMENT = 131_071
+
+
+def parse_build_args(text: str, environ: Mapping[str, str]) -> tuple[KeyValue, ...]:
+    """``KEY=value`` a line; a bare ``KEY`` takes its value from ``environ``.
+
+    A bare key that is not set there is left out, as ``docker build`` does; ``unset_build_args``
+    names those. Of two lines with one key the last counts. No value appears in an error, since
+    it may come from a protected variable of the host.
+    """
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for number, line in parse_lines(text):
+        key, equals, given = line.partition("=")
+        reason = _bad_key(key) or ("" if key.strip() == key else "a key cannot hold white space")
+        if reason:
+            problems.append(f"line {number}: {reason}")
+            continue
+        value = given if equals else environ.get(key)
+        if value is None:
+            values.pop(key, None)
+            continue
+        values[key] = value
+        problems += _cannot_pass(f"build-arg:{key}={value}", key)
+    if problems:
+        raise Refused(*problems)
+    return tuple(KeyValue(key, value) for key, value in values.items())
+
+
+def unset_build_args(text: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The bare keys of PLP_BUILD_ARGS that ``environ`` does not hold."""
+    keys = (line for _, line in parse_lines(text) if "=" not in line)
+    return tuple(dict.fromkeys(key for key in keys if key not in environ))
+
+
+def parse_labels(text: str) -> tuple[KeyValue, ...]:
+    """``KEY=value`` a line. A key ends at the first ``=``; a value may hold anything."""
+    labels = parse_key_values(text)
+    problems: list[str] = []
+    for label in labels:
+        if reason := _bad_key(label.key):
+            problems.append(f"{shown(label.key)}: {reason}")
+        problems += _cannot_pass(f"label:{label.key}={label.value}", label.key)
+    if problems:
+        raise Refused(*problems)
+    return labels
+
+
+def parse_annotations(text: str) -> tuple[KeyValue, ...]:
+    """``KEY=value`` a line, for the manifest.
+
+    BuildKit lowers the case of keys, drops keys that hold white space, and carries all
+    annotations in one argument: what would not arrive as given is refused.
+    """
+    annotations = parse_key_values(text)
+    problems = [
+        f"{shown(annotation.key)}: {reason}"
+        for annotation in annotations
+        if (reason := _bad_annotation(annotation))
+    ]
+    # Two quotes, a comma and the prefix "annotation." around each; a quote inside is doubled.
+    sizes = (_bytes(a.key + a.value) + (a.key + a.value).count('"') + 15 for a in annotations)
+    if not problems and sum(sizes) > MAX_ARGUMENT - 8192:
+        problems.append("all annotations together are longer than 120 KiB")
+    if problems:
+        raise Refused(*problems)
+    return annotations
+
+
+def _bad_annotation(annotation: KeyValue) -> str:
+    key = annotation.key
+    if reason := _bad_key(key):
+        return reason
+    if any(character.isspace() for character in key):
+        return "BuildKit drops annotation keys that hold white space"
+    if not _stays_in_lower_case(key):
+        return f"BuildKit lowers the case of annotation keys; use {shown(key.lower())}"
+    if "\r" in annotation.value:
+        return "the value holds a carriage return, which does not arrive"
+    return ""
+
+
+def _stays_in_lower_case(key: str) -> bool:
+    if key.isascii():
+        return key == key.lower()
+    from unicodedata import category
+
+    # Cn: a character that this Python does not know may have a lower case for BuildKit's Go.
+    return key == key.lower() and not any(category(c) in {"Lu", "Lt", "Cn"} for c in key)
+
+
+def _bad_key(key: str) -> str:
+    if not key:
+        return "the key is empty"
+    if escaped := control_character(key):
+        return f"the key holds the control character {escaped}"
+    return ""
+
+
+def _cannot_pass(argument: str, key: str) -> list[str]:
+    try:
+        check_utf8(argument)
+    except Refused as refused:
+        return [f"{shown(key)} {problem}" for problem in refused.problems]
+    if _bytes(argument) > MAX_ARGUMENT:
+        return [f"{shown(key)} is longer than 128 KiB; put it into a file of the context"]
+    return []
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
