@@ -1,0 +1,45 @@
+"""Environment in, exit code out: nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from plp_builder.process import Stop
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that ``arguments`` name (default: those of the process).
+
+    The exit codes are those of the contract: 0, 1, 143 after SIGTERM and 130 after SIGINT.
+    """
+    # First of all: as the first process of a container, SIGTERM is ignored until somebody listens.
+    stop = Stop()
+    stop.listen()
+    match sys.argv[1:] if arguments is None else list(arguments):
+        case []:
+            from plp_builder import build
+
+            return build.main(os.environ, stop)
+        case ["doctor"]:
+            from plp_builder.preflight import doctor
+
+            return doctor.run(os.environ)
+        case ["-h" | "--help"]:
+            from plp_builder import usage
+
+            print(usage.text())
+        case ["--version"]:
+            from plp_builder import version
+
+            print(version.text(os.environ))
+        case unknown:
+            print(f"plp-builder: unknown arguments: {' '.join(map(ascii, unknown))}", file=sys.stderr)
+            print("It is driven by environment variables: see --help.", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""buildkitd.toml as the builder writes it, read back by a TOML parser."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plp_builder.buildkit.config import quoted, render
+from plp_builder.errors import SettingInvalid
+from plp_builder.values import Mirror
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_survives_quoting(text: str) -> None:
+    assert tomllib.loads(f"key = {quoted(text)}") == {"key": text}
+
+
+def test_mirrors_of_one_registry_keep_their_order() -> None:
+    mirrors = [Mirror("docker.io", "b.example"), Mirror("docker.io", "a.example/cache")]
+    assert tomllib.loads(render("", mirrors, [])) == {
+        "registry": {"docker.io": {"mirrors": ["b.example", "a.example/cache"]}}
+    }
+
+
+def test_a_mirror_on_loopback_is_spoken_to_over_plain_http() -> None:
+    config = tomllib.loads(render("", [Mirror("docker.io", "127.0.0.1:5000/x")], []))
+    assert config["registry"]["127.0.0.1:5000"] == {"http": True}
+
+
+def test_an_insecure_registry_may_be_unverified_tls_or_plain_http() -> None:
+    config = tomllib.loads(render("", [Mirror("docker.io", "r:5000")], ["r:5000"]))
+    assert config["registry"]["r:5000"] == {"http": True, "insecure": True}
+
+
+def test_what_the_user_configured_comes_along() -> None:
+    text = render('[worker.oci]\nmax-parallelism = 2\n', [Mirror("docker.io", "m")], [])
+    config = tomllib.loads(text)
+    assert config["worker"] == {"oci": {"max-parallelism": 2}}
+    assert config["registry"] == {"docker.io": {"mirrors": ["m"]}}
+
+
+def test_one_registry_configured_in_two_places_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match=r"docker\.io is configured twice"):
+        render('[registry."docker.io"]\nmirrors=["x"]', [Mirror("docker.io", "m")], [])
+
+
+def test_a_file_that_is_no_toml_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="not valid TOML"):
+        render("= nonsense", [], [])
