@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 from plp_builder.errors import ArchiveInvalid
 
@@ -20,9 +20,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 MANIFEST_TYPES = frozenset({MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json"})
-INDEX_TYPES = frozenset(
-    {INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"}
-)
+INDEX_TYPES = frozenset({INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"})
 CONFIG_TYPES = frozenset({CONFIG_TYPE, "application/vnd.docker.container.image.v1+json"})
 
 # What registries accept as one manifest (distribution-spec, "Pushing Manifests").
@@ -43,7 +41,7 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Digest:
+    def __new__(cls, text: str) -> Self:
         if not _DIGEST.fullmatch(text):
             raise ValueError(f"{shown(text)} is not a digest like sha256:<64 hexadecimal digits>")
         algorithm, _, encoded = text.partition(":")
@@ -177,9 +175,7 @@ def parse_platform(value: object, where: str) -> Platform:
     """The platform in a descriptor or an image configuration."""
     members = _object(value, where)
     variant = _text(members, "variant", where) if members.get("variant") else ""
-    return Platform(
-        _text(members, "os", where), _text(members, "architecture", where), variant
-    )
+    return Platform(_text(members, "os", where), _text(members, "architecture", where), variant)
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:

@@ -40,6 +40,13 @@ class Reference(NamedTuple):
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{tag}{digest}"
 
+    @property
+    def familiar(self) -> str:
+        """As Docker shows it and manifest.json's RepoTags hold it: ``alpine:3``."""
+        text = str(self).removeprefix(f"{DEFAULT_REGISTRY}/")
+        short = text.removeprefix("library/")
+        return text if "/" in short else short
+
     def with_default_tag(self) -> Reference:
         """The same reference; ``latest`` where there is neither tag nor digest."""
         return self if self.tag or self.digest else self._replace(tag="latest")
