@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint format unit integration e2e soak bench image lock clean
+
+VENV := .venv/bin
+export PATH := $(CURDIR)/bin:$(PATH)
+# Where `make bench` looks and what pytest gets besides: make unit PYTEST="-k cache"
+PYTEST ?=
+
+help: ## Show these commands
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## Set up, build examples/hello into an archive and show what is in it
+	@scripts/timed "make demo" sh -c 'scripts/setup && scripts/demo'
+
+test: ## Set up, then unit and integration tests with coverage
+	@scripts/timed "make test" sh -c 'scripts/setup && scripts/test'
+
+setup: ## Bring what is missing: packages, Python environment, tools in bin/
+	@scripts/setup
+
+lint: setup ## Check style and types
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+format: setup ## Put the code into the project's style
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+unit: setup ## Tests without processes or sockets
+	$(VENV)/pytest tests/unit $(PYTEST)
+
+integration: setup ## Tests on the real BuildKit, both versions
+	$(VENV)/pytest tests/integration $(PYTEST)
+
+e2e: ## Tests of the images (arrive with the images)
+	@echo "The container tests arrive with the container images: nothing to run yet."
+
+soak: setup ## The long tests: many rounds of killing, corrupting and racing
+	$(VENV)/pytest tests/integration -m soak $(PYTEST)
+
+bench: setup ## Measure against upstream's daemonless script
+	$(VENV)/python -m benchmarks
+
+image: ## Build the container images (arrive later)
+	@echo "The container images are not part of this version yet: nothing was built." >&2
+	@exit 1
+
+lock: ## Pin the newest allowed dependencies in requirements/
+	@scripts/lock
+
+clean: ## Remove what commands above made in this tree (the user's cache stays)
+	rm -rf .cache .venv bin build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

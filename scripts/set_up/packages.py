@@ -1,0 +1,135 @@
+"""The machine's own packages: what is missing is installed, or its absence explained."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.set_up.step import SetupError, run, step, warn
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def has_command(name: str) -> bool:
+    """Whether the command is on PATH or where distributions keep administrators' tools."""
+    path = os.environ.get("PATH", "") + ":" + _SYSTEM_PATH
+    return shutil.which(name, path=path) is not None
+
+
+def _has_static_busybox() -> bool:
+    found = shutil.which("busybox", path=_SYSTEM_PATH)
+    if found is None:
+        return False
+    with Path(found).open("rb") as file:
+        return b"/ld-" not in file.read(4096)
+
+
+def _has_venv() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("ensurepip") is not None and find_spec("venv") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A distribution package, how to see that it is there, and what it is for."""
+
+    name: str
+    present: Callable[[], bool]
+    purpose: str
+    required: bool = False
+
+
+def _command(package: str, command: str, purpose: str, *, required: bool = False) -> Package:
+    return Package(package, lambda: has_command(command), purpose, required)
+
+
+PACKAGES = (
+    _command("git", "git", "Go and the demonstration read commits with it"),
+    Package(
+        "ca-certificates",
+        lambda: Path("/etc/ssl/certs/ca-certificates.crt").exists(),
+        "without it no registry's certificate can be checked",
+    ),
+    _command("runc", "runc", "BuildKit runs build steps with it", required=True),
+    _command("uidmap", "newuidmap", "rootless BuildKit maps user ids with it", required=True),
+    _command("slirp4netns", "slirp4netns", "a network for build steps apart from the host's"),
+    _command("skopeo", "skopeo", "reads and pushes archives; the tests check with it"),
+    Package("busybox-static", _has_static_busybox, "tests build images around it"),
+    _command("docker-registry", "docker-registry", "tests pull base images from it"),
+    _command("debootstrap", "debootstrap", "makes the tests' Debian base image"),
+    Package(
+        "debian-archive-keyring",
+        lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
+        "debootstrap checks Debian's signatures with it",
+    ),
+    _command("docker.io", "dockerd", "tests load archives into a Docker engine"),
+    Package("python3-venv", _has_venv, "the Python environment is made with it", required=True),
+)
+
+
+def missing(packages: Iterable[Package] = PACKAGES) -> tuple[Package, ...]:
+    """Those of ``packages`` that this machine lacks."""
+    return tuple(package for package in packages if not package.present())
+
+
+def _root_prefix() -> tuple[str, ...] | None:
+    """What makes a command run as root here, or None where nothing does."""
+    if os.geteuid() == 0:
+        return ()
+    if not shutil.which("sudo"):
+        return None
+    interactive = sys.stdin.isatty()
+    try:
+        run(["sudo", "-v"] if interactive else ["sudo", "-n", "true"])
+    except SetupError:
+        return None
+    return ("sudo",) if interactive else ("sudo", "-n")
+
+
+def _install(names: list[str]) -> str:
+    """Install by apt; returns why it failed, or nothing."""
+    if not shutil.which("apt-get", path=_SYSTEM_PATH):
+        return "this machine has no apt-get (the set-up knows Debian and Ubuntu)"
+    prefix = _root_prefix()
+    if prefix is None:
+        return "this needs root or sudo"
+    apt = (*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q")
+    try:
+        run([*apt, "update"])
+    except SetupError as error:
+        warn(f"apt-get update: {error}")
+    try:
+        run([*apt, "install", "-y", "--no-install-recommends", *names])
+    except SetupError as error:
+        return str(error)
+    return ""
+
+
+def install() -> None:
+    """Bring the missing packages; raises SetupError where a required one stays missing."""
+    absent = missing()
+    with step("System packages") as current:
+        current.outcome = "all there"
+        reason = ""
+        if absent:
+            reason = _install([package.name for package in absent])
+            if reason:
+                # One package that a distribution does not know must not cost the others.
+                for package in missing():
+                    reason = _install([package.name]) or reason
+            current.outcome = "installed " + " ".join(
+                package.name for package in absent if package.present()
+            )
+    left = missing()
+    for package in left:
+        warn(f"{package.name} could not be installed: {package.purpose}.")
+    if left:
+        warn(f"Reason: {reason}")
+    if any(package.required for package in left):
+        names = " ".join(package.name for package in left)
+        raise SetupError(f"Please install these packages, then run make setup again: {names}")

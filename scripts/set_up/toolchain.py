@@ -1,0 +1,164 @@
+"""BuildKit, RootlessKit and crane, built from their Go modules once a version."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.set_up.go import Go
+from scripts.set_up.step import ROOT, SetupError, cache_home, content_key, lock, run, step
+
+_BUILDKIT = "github.com/moby/buildkit"
+_LINKER_FLAGS = "-s -w"
+_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Go module of toolchain/, the place of its programs, the dependency that names it."""
+
+    title: str
+    path: Path
+    destination: Path
+    main: str
+
+    def go_mod(self) -> str:
+        """The text of its go.mod."""
+        return (self.path / "go.mod").read_text()
+
+    def version(self) -> str:
+        """The required version of the main dependency, such as ``v0.32.2``."""
+        found = re.search(rf"^\s*{re.escape(self.main)} (v\S+)", self.go_mod(), re.MULTILINE)
+        if found is None:
+            raise SetupError(f"{self.path / 'go.mod'} does not require {self.main}")
+        return found[1]
+
+    def packages(self) -> tuple[str, ...]:
+        """The import paths of its ``tool`` lines."""
+        text = self.go_mod()
+        block = re.search(r"^tool \((.*?)^\)", text, re.MULTILINE | re.DOTALL)
+        if block:
+            return tuple(block[1].split())
+        return tuple(re.findall(r"^tool (\S+)", text, re.MULTILINE))
+
+    def linker_flags(self) -> str:
+        """Strip, and tell BuildKit its version as upstream's own builds do."""
+        if self.main != _BUILDKIT:
+            return _LINKER_FLAGS
+        return f"{_LINKER_FLAGS} -X {_BUILDKIT}/version.Version={self.version()}"
+
+    def go_line(self) -> tuple[int, ...]:
+        """The lowest Go version that its go.mod allows."""
+        found = re.search(r"^go (\d+(?:\.\d+)*)", self.go_mod(), re.MULTILINE)
+        return tuple(map(int, found[1].split("."))) if found else (0,)
+
+
+MODULES = (
+    Module("BuildKit, current", ROOT / "toolchain", ROOT / "bin", _BUILDKIT),
+    Module("BuildKit, older", ROOT / "toolchain/compat", ROOT / "bin/compat", _BUILDKIT),
+    Module(
+        "Test tools",
+        ROOT / "toolchain/tools",
+        ROOT / "bin",
+        "github.com/google/go-containerregistry",
+    ),
+)
+
+
+def lowest_go() -> tuple[int, ...]:
+    """The lowest Go version that builds every module."""
+    return max(module.go_line() for module in MODULES)
+
+
+def _environment(go: Go, environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **environ,
+        "PATH": f"{go.path.parent}:{environ.get('PATH', os.defpath)}",
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+
+
+def _programs(directory: Path, module: Module) -> tuple[Path, ...]:
+    return tuple(directory / package.rpartition("/")[2] for package in module.packages())
+
+
+def _build(go: Go, module: Module, target: Path) -> None:
+    work = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    try:
+        run(
+            [
+                go.path,
+                "build",
+                *_FLAGS,
+                "-ldflags",
+                module.linker_flags(),
+                "-o",
+                f"{work}/",
+                *module.packages(),
+            ],
+            cwd=module.path,
+            env=_environment(go, os.environ),
+        )
+        absent = [path.name for path in _programs(work, module) if not path.is_file()]
+        if absent:
+            raise SetupError(f"go build made no {', '.join(absent)}")
+        for program in _programs(work, module):
+            program.chmod(0o755)
+        work.chmod(0o755)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_same(left: Path, right: Path) -> bool:
+    try:
+        one, other = left.stat(), right.stat()
+    except FileNotFoundError:
+        return False
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) or (
+        one.st_size,
+        one.st_mtime_ns,
+    ) == (other.st_size, other.st_mtime_ns)
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a program at ``target``: a hard link, or a copy where no link can be made."""
+    if _is_same(source, target):
+        return
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    work.unlink(missing_ok=True)
+    try:
+        work.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, work)
+    work.replace(target)
+
+
+def install(go: Go) -> None:
+    """Fill bin/ with the programs of every module, building those not built before."""
+    for module in MODULES:
+        with step(f"{module.title} {module.version()}") as current:
+            key = content_key(
+                module.path / "go.mod",
+                module.path / "go.sum",
+                module.linker_flags(),
+                " ".join(_FLAGS),
+                go.version,
+            )
+            target = cache_home() / "toolchain" / f"{module.version()}-{key}"
+            current.outcome = "there"
+            if not target.is_dir():
+                with lock(target.with_name(f".{target.name}.lock")):
+                    if not target.is_dir():
+                        _build(go, module, target)
+                        current.outcome = "built"
+            for program in _programs(target, module):
+                place(program, module.destination / program.name)
