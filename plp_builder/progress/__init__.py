@@ -1,0 +1,152 @@
+"""BuildKit's event stream → what people and logs see of a build.
+
+``events`` parses a line, ``model`` keeps what is known, ``plain`` shows it to people and
+``journal`` as log events; ``failure`` says why a solve failed. ``create`` puts them together::
+
+    model = Model()
+    watch = progress.create("auto", "console", sys.stderr, colour=False, model=model)
+    watch.feed(line, now)  # each line of buildctl's stderr, bytes
+    watch.tick(now)  # about once a second
+    watch.finish(now)  # at the end of the stream
+
+``now`` is any clock that only goes forward, in seconds; nothing here reads one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TextIO
+
+from plp_builder.progress.events import MAX_LINE_BYTES, parse
+from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Step
+from plp_builder.terminal import Writer, decode
+
+__all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]
+
+SETTLED_AFTER = 0.2
+"""Seconds after which an end is believed: BuildKit often begins a step again at once."""
+
+
+class Progress(Protocol):
+    """Somebody who watches a build. None of the methods raises."""
+
+    def feed(self, line: bytes, now: float) -> None:
+        """Take one line of buildctl's stderr, at most ``MAX_LINE_BYTES`` long."""
+
+    def tick(self, now: float) -> None:
+        """Time has passed; long silent steps get a sign of life."""
+
+    def finish(self, now: float) -> None:
+        """The stream is over."""
+
+
+class Sink(Protocol):
+    """Shows changes."""
+
+    def show(self, change: Change, now: float) -> None: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def create(
+    mode: str,
+    log_format: str,
+    stream: TextIO,
+    colour: bool,
+    model: Model,
+    *,
+    verbose: bool = False,
+) -> Progress:
+    """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson).
+
+    It feeds ``model`` and writes to ``stream``; with ``log_format`` json it makes log events
+    instead (except rawjson, which passes BuildKit's lines through). ``verbose`` also shows
+    BuildKit's own short tasks.
+    """
+    if mode == "rawjson":
+        return _RawJson(stream, model)
+    if mode == "quiet":
+        return _Watch(model, None)
+    if log_format == "json":
+        from plp_builder.progress.journal import Journal
+
+        return _Watch(model, Journal(model))
+    from plp_builder.progress.plain import Plain
+
+    return _Watch(model, Plain(stream, model, colour=colour, verbose=verbose))
+
+
+class _Watch:
+    """Parses once, feeds the model, and hands the changes to a sink.
+
+    The end of a step is held back until something else happens or a moment has passed, since
+    BuildKit completes many steps for an instant and begins them again.
+    """
+
+    def __init__(self, model: Model, sink: Sink | None) -> None:
+        self._model = model
+        self._sink = sink
+        self._ended: Step | None = None
+        self._ended_at = 0.0
+
+    def feed(self, line: bytes, now: float) -> None:
+        for event in parse(line):
+            for change in self._model.apply(event):
+                self._show(change, now)
+        if self._sink is not None:
+            self._sink.flush()
+
+    def tick(self, now: float) -> None:
+        if self._sink is None:
+            return
+        if now - self._ended_at >= SETTLED_AFTER:
+            self._settle(now)
+        self._sink.tick(now)
+        self._sink.flush()
+
+    def finish(self, now: float) -> None:
+        for change in self._model.finish():
+            self._show(change, now)
+        self._settle(now)
+        if self._sink is not None:
+            self._sink.flush()
+
+    def _show(self, change: Change, now: float) -> None:
+        if self._sink is None:
+            return
+        if isinstance(change, (Started, Line, Finished)):
+            if self._ended is not None and change.step is not self._ended:
+                self._settle(now)
+            elif isinstance(change, Started):
+                self._ended = None
+            if isinstance(change, Finished):
+                self._ended, self._ended_at = change.step, now
+                return
+        elif isinstance(change, Said):
+            self._settle(now)
+        self._sink.show(change, now)
+
+    def _settle(self, now: float) -> None:
+        if self._ended is not None and self._sink is not None:
+            step, self._ended = self._ended, None
+            self._sink.show(Finished(step), now)
+
+
+class _RawJson:
+    """BuildKit's lines verbatim, for a machine that reads them."""
+
+    def __init__(self, stream: TextIO, model: Model) -> None:
+        self._writer = Writer(stream)
+        self._model = model
+
+    def feed(self, line: bytes, now: float) -> None:  # noqa: ARG002
+        for event in parse(line):
+            self._model.apply(event)
+        self._writer.lines((decode(line).rstrip("\r\n"),))
+
+    def tick(self, now: float) -> None:
+        pass
+
+    def finish(self, now: float) -> None:  # noqa: ARG002
+        self._model.finish()

@@ -1,0 +1,326 @@
+"""The build as known so far, from BuildKit's events; its memory is bounded.
+
+``Model.apply`` takes one event and returns what changed for somebody who watches: a step
+started, a line of its output, its end, a warning, a line of buildctl itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import NamedTuple
+
+from plp_builder.progress.events import CheckWarning, Event, Log, Status, Text, Vertex
+from plp_builder.terminal import decode, shorten
+
+KEPT_LINES = 50
+KEPT_LINE_LENGTH = 2_000
+KEPT_TEXTS = 200
+KEPT_WARNINGS = 100
+MAX_STEPS = 10_000
+MAX_TRANSFERS = 1_000
+MAX_PARTIAL_BYTES = 16 << 10
+
+CANCELED = "context canceled"
+
+_NUMBERED = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] (?P<instruction>\S+)")
+_EXCERPT_HEAD = re.compile(r"\S.*:\d+$")
+_EXCERPT_RULE = re.compile(r"-{20,}$")
+_TO_COLUMN_ONE = re.compile(rb"\x1b\[[01]?G")
+
+
+class Step:
+    """One line of the Dockerfile, or one of BuildKit's own tasks, while it is built.
+
+    ``number`` is 0 until somebody shows the step. ``intervals`` maps the times at which BuildKit
+    started it to those at which it completed: it may do so more than once.
+    """
+
+    __slots__ = (
+        "cached", "error", "intervals", "lines", "members", "name", "number", "partial",
+        "transfers",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.number = 0
+        self.cached = False
+        self.error = ""
+        self.intervals: dict[float, float | None] = {}
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.members: dict[str, bool] = {}
+        self.partial: dict[int, bytes] = {}
+        self.transfers: dict[str, tuple[int, int]] = {}
+
+    @property
+    def instruction(self) -> str:
+        """``RUN``, ``COPY``, … of a numbered Dockerfile step; empty for BuildKit's own tasks."""
+        found = _NUMBERED.match(self.name)
+        return found["instruction"] if found else ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether people count it: an instruction that BuildKit executes or finds cached.
+
+        A ``FROM`` is left out: it is never "cached" in BuildKit's sense, so that an unchanged
+        build would look as if it had done something.
+        """
+        return self.instruction not in ("", "FROM")
+
+    @property
+    def started(self) -> float | None:
+        return min(self.intervals, default=None)
+
+    @property
+    def running(self) -> bool:
+        return None in self.intervals.values()
+
+    @property
+    def canceled(self) -> bool:
+        """Whether it ended only because another step failed or the build was stopped."""
+        return self.error.endswith(CANCELED)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of work in all completed intervals, overlaps counted once."""
+        total, until = 0.0, float("-inf")
+        for start, stop in sorted(
+            (start, stop) for start, stop in self.intervals.items() if stop is not None
+        ):
+            total += max(0.0, stop - max(start, until))
+            until = max(until, stop)
+        return total
+
+    @property
+    def transferred(self) -> int:
+        """Bytes received so far: of the context, or of a base image's layers."""
+        return sum(current for current, _ in self.transfers.values())
+
+    @property
+    def expected(self) -> int:
+        """Bytes to receive in all, as far as BuildKit knows; 0 when it does not."""
+        return sum(total for _, total in self.transfers.values())
+
+
+class Started(NamedTuple):
+    """A step began, or began again; it may be told more than once."""
+
+    step: Step
+
+
+class Line(NamedTuple):
+    """A whole line of a step's output, raw; ``seconds`` since the step's start."""
+
+    step: Step
+    text: str
+    seconds: float
+
+
+class Finished(NamedTuple):
+    """A step is done for now, with or without an error; BuildKit may begin it again."""
+
+    step: Step
+
+
+class Warned(NamedTuple):
+    warning: CheckWarning
+
+
+class Said(NamedTuple):
+    """A line of buildctl that belongs to no step and is not its final error."""
+
+    text: str
+
+
+Change = Started | Line | Finished | Warned | Said
+
+
+class Model:
+    """What is known of one build."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Step] = {}
+        self.warnings: list[CheckWarning] = []
+        self.texts: deque[str] = deque(maxlen=KEPT_TEXTS)
+        self.failed: Step | None = None
+        self._by_digest: dict[str, Step] = {}
+        self._seen_warnings: set[tuple[str, str, int]] = set()
+        self._numbers = 0
+        self._head: str | None = None
+        self._at_the_end = False
+
+    @property
+    def steps_total(self) -> int:
+        """Instructions that BuildKit worked on (see ``Step.counts``)."""
+        return sum(1 for step in self.steps.values() if step.counts and step.intervals)
+
+    @property
+    def steps_cached(self) -> int:
+        """Those of ``steps_total`` whose result was at hand."""
+        return sum(1 for step in self.steps.values() if step.counts and step.cached)
+
+    @property
+    def transferred(self) -> int:
+        """Bytes that reached the daemon: context files and layers of base images."""
+        return sum(step.transferred for step in self.steps.values())
+
+    def number(self, step: Step) -> int:
+        """The number under which the step is shown; numbers are given in the order of showing."""
+        if not step.number:
+            self._numbers += 1
+            step.number = self._numbers
+        return step.number
+
+    def apply(self, event: Event) -> list[Change]:
+        """Take in one event; what changed, in order."""
+        if isinstance(event, Log):
+            return self._log(event)
+        if isinstance(event, Vertex):
+            return self._vertex(event)
+        if isinstance(event, Status):
+            return self._status(event)
+        if isinstance(event, CheckWarning):
+            return self._warning(event)
+        return self._text(event)
+
+    def finish(self) -> list[Change]:
+        """The stream is over: what is still owed, output without a newline for example."""
+        changes: list[Change] = []
+        if self._head is not None:
+            changes.append(Said(self._head))
+            self._head = None
+        for step in self.steps.values():
+            changes += self._flush(step)
+            if step.intervals and not step.running and not all(step.members.values()):
+                step.members = dict.fromkeys(step.members, True)
+                changes.append(Finished(step))
+        return changes
+
+    def _step(self, digest: str, key: str, name: str) -> Step:
+        step = self.steps.get(key)
+        if step is None:
+            step = Step(name or "(a step without a name)")
+            if len(self.steps) < MAX_STEPS:
+                self.steps[key] = step
+        elif name:
+            step.name = name
+        if len(self._by_digest) < MAX_STEPS:
+            self._by_digest[digest] = step
+        return step
+
+    def _vertex(self, event: Vertex) -> list[Change]:
+        step = self._step(event.digest, event.group or event.digest, event.group_name or event.name)
+        step.members.setdefault(event.digest, False)
+        if event.started is None:
+            return []
+        changes: list[Change] = []
+        was_known = event.started in step.intervals
+        if not step.intervals:
+            changes.append(Started(step))
+        if event.completed is None:
+            if was_known:
+                return []
+            if not changes and not step.running:
+                changes.append(Started(step))
+            step.intervals[event.started] = None
+            step.members[event.digest] = False
+            return changes
+        if was_known and step.intervals[event.started] == event.completed and not event.error:
+            return []
+        step.intervals[event.started] = event.completed
+        step.members[event.digest] = True
+        step.cached = event.cached and (step.cached or len(step.intervals) == 1)
+        if event.error and (not step.error or step.canceled):
+            step.error = event.error
+            if not step.canceled and self.failed is None:
+                self.failed = step
+        if not step.running and (all(step.members.values()) or event.error):
+            changes += self._flush(step)
+            changes.append(Finished(step))
+        return changes
+
+    def _status(self, event: Status) -> list[Change]:
+        step = self._by_digest.get(event.vertex)
+        if step is None:
+            return []
+        if event.id.startswith(("transferring ", "sha256:")) and (
+            event.id in step.transfers or len(step.transfers) < MAX_TRANSFERS
+        ):
+            step.transfers[event.id] = (event.current, event.total)
+        elif event.started is not None and event.completed is not None and not step.counts:
+            seconds = event.completed - event.started
+            if seconds >= 1:
+                return [
+                    Line(step, f"{event.id} {seconds:.1f}s", self._since(step, event.completed))
+                ]
+        return []
+
+    def _log(self, event: Log) -> list[Change]:
+        step = self._by_digest.get(event.vertex)
+        if step is None:
+            step = self._step(event.vertex, event.vertex, "")
+        changes: list[Change] = []
+        if not step.intervals:
+            changes.append(Started(step))
+        stream = 1 if event.stream == 1 else 2
+        data = step.partial.pop(stream, b"") + event.data
+        if b"\x1b[" in data:
+            data = _TO_COLUMN_ONE.sub(b"\r", data)
+        *whole, rest = data.split(b"\n")
+        if rest:
+            # Of a progress bar only the last state counts; it may still be overwritten.
+            rest = rest[rest.rstrip(b"\r").rfind(b"\r") + 1 :]
+            while len(rest) > MAX_PARTIAL_BYTES:
+                whole.append(rest[:MAX_PARTIAL_BYTES])
+                rest = rest[MAX_PARTIAL_BYTES:]
+            step.partial[stream] = rest
+        seconds = self._since(step, event.timestamp)
+        changes += [self._line(step, line, seconds) for line in whole]
+        return changes
+
+    def _line(self, step: Step, raw: bytes, seconds: float) -> Line:
+        if b"\r" in raw:
+            raw = raw.rstrip(b"\r")
+            raw = raw[raw.rfind(b"\r") + 1 :]
+        text = decode(raw)
+        step.lines.append(shorten(text, KEPT_LINE_LENGTH))
+        return Line(step, text, seconds)
+
+    def _flush(self, step: Step) -> list[Change]:
+        seconds = max((stop for stop in step.intervals.values() if stop is not None), default=None)
+        partial, step.partial = step.partial, {}
+        return [
+            self._line(step, rest, self._since(step, seconds))
+            for _, rest in sorted(partial.items())
+            if rest.strip()
+        ]
+
+    def _since(self, step: Step, timestamp: float | None) -> float:
+        started = step.started
+        if started is None or timestamp is None:
+            return 0.0
+        return max(0.0, timestamp - started)
+
+    def _warning(self, event: CheckWarning) -> list[Change]:
+        identity = (event.short, event.file, event.line)
+        if identity in self._seen_warnings or len(self.warnings) >= KEPT_WARNINGS:
+            return []
+        self._seen_warnings.add(identity)
+        self.warnings.append(event)
+        return [Warned(event)]
+
+    def _text(self, event: Text) -> list[Change]:
+        """Tell buildctl's last words, an excerpt of the Dockerfile and the error, from the rest."""
+        self.texts.append(event.text)
+        if self._at_the_end:
+            return []
+        head, self._head = self._head, None
+        if (head and _EXCERPT_RULE.match(event.text)) or event.text.startswith("error: "):
+            self._at_the_end = True
+            return []
+        changes: list[Change] = [Said(head)] if head else []
+        if _EXCERPT_HEAD.match(event.text):
+            self._head = event.text
+        else:
+            changes.append(Said(event.text))
+        return changes

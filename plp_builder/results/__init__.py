@@ -1,0 +1,1 @@
+"""Where outcomes are told: one small module a sink."""
