@@ -1,0 +1,248 @@
+"""What the environment is like: the only part of its check that looks at the machine."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+CAP_SYS_ADMIN = 21
+"""linux/capability.h"""
+
+_TOOLS = (
+    "buildkitd", "buildctl", "rootlesskit", "buildkit-runc", "runc", "setpriv",
+    "newuidmap", "newgidmap", "fuse-overlayfs",
+)  # fmt: skip
+_PROC_STATUS_LIMIT = 1 << 16
+
+
+class User(NamedTuple):
+    """A line of /etc/passwd."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class Range(NamedTuple):
+    """A line of /etc/subuid or /etc/subgid; ``owner`` is a name or a uid (subuid(5))."""
+
+    owner: str
+    start: int
+    size: int
+
+
+class IdMapper(NamedTuple):
+    """How newuidmap or newgidmap may set ids."""
+
+    path: str
+    setuid_root: bool
+    capability: bool
+    nosuid: bool
+
+
+class Disk(NamedTuple):
+    """Free space in bytes; ``free_inodes`` is None where the file system does not count them."""
+
+    name: str
+    free_bytes: int
+    free_inodes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the checks want to know. What could not be read is None, empty or False."""
+
+    uid: int = 0
+    gid: int = 0
+    path: str = ""
+    home: str = ""
+    environ_user: str = ""
+    home_writable: bool = False
+    users: tuple[User, ...] = ()
+    other_user_databases: bool = False
+    subuid: tuple[Range, ...] = ()
+    subgid: tuple[Range, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    newuidmap: IdMapper | None = None
+    newgidmap: IdMapper | None = None
+    no_new_privileges: bool = False
+    seccomp_filter: bool = False
+    effective: int = 0
+    bounding: int = 0
+    max_user_namespaces: int | None = None
+    unprivileged_userns_clone: int | None = None
+    apparmor_restricts_userns: bool = False
+    kernel: tuple[int, int] = (0, 0)
+    fuse_overlayfs: bool = False
+    proc_masks: tuple[str, ...] = ()
+    memory_limit: int | None = None
+    disks: tuple[Disk, ...] = ()
+
+    def has_capability(self, number: int) -> bool:
+        """Whether this process may use a capability now."""
+        return bool(self.effective >> number & 1)
+
+    def has_bounding(self, number: int) -> bool:
+        """Whether a program that it starts could get the capability at all."""
+        return bool(self.bounding >> number & 1)
+
+
+def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
+    """Look at the machine. ``root`` is where /proc, /sys and /etc are; for tests."""
+    tools = {
+        name: path for name in _TOOLS if (path := _which(name, environ.get("PATH", os.defpath)))
+    }
+    status = _status(_text(root / "proc/self/status"))
+    sysctl = root / "proc/sys"
+    return Facts(
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        path=environ.get("PATH", ""),
+        home=environ.get("HOME", ""),
+        environ_user=environ.get("USER", ""),
+        home_writable=os.access(environ.get("HOME") or "/nonexistent", os.W_OK | os.X_OK),
+        users=parse_passwd(_text(root / "etc/passwd")),
+        other_user_databases=has_other_databases(_text(root / "etc/nsswitch.conf")),
+        subuid=parse_ranges(_text(root / "etc/subuid")),
+        subgid=parse_ranges(_text(root / "etc/subgid")),
+        tools=tools,
+        newuidmap=_id_mapper(tools.get("newuidmap")),
+        newgidmap=_id_mapper(tools.get("newgidmap")),
+        no_new_privileges=status.get("NoNewPrivs") == "1",
+        seccomp_filter=status.get("Seccomp") == "2",
+        effective=_hexadecimal(status.get("CapEff", "")),
+        bounding=_hexadecimal(status.get("CapBnd", "")),
+        max_user_namespaces=_number(_text(sysctl / "user/max_user_namespaces")),
+        unprivileged_userns_clone=_number(_text(sysctl / "kernel/unprivileged_userns_clone")),
+        apparmor_restricts_userns=_number(
+            _text(sysctl / "kernel/apparmor_restrict_unprivileged_userns")
+        )
+        == 1,
+        kernel=parse_kernel(os.uname().release),
+        fuse_overlayfs="fuse-overlayfs" in tools and os.access("/dev/fuse", os.R_OK | os.W_OK),
+        proc_masks=parse_proc_masks(_text(root / "proc/self/mountinfo", 1 << 22)),
+        memory_limit=_number(_text(root / "sys/fs/cgroup/memory.max")),
+        disks=_disks(environ),
+    )
+
+
+def parse_passwd(text: str) -> tuple[User, ...]:
+    """passwd(5); lines of another form are left out."""
+    users = []
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal():
+            users.append(User(fields[0], int(fields[2]), int(fields[3]), fields[5]))
+    return tuple(users)
+
+
+def parse_ranges(text: str) -> tuple[Range, ...]:
+    """subuid(5) and subgid(5); lines of another form are left out."""
+    ranges = []
+    for line in text.splitlines():
+        owner, *numbers = line.strip().split(":")
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+            ranges.append(Range(owner, int(numbers[0]), int(numbers[1])))
+    return tuple(ranges)
+
+
+def has_other_databases(nsswitch: str) -> bool:
+    """Whether users may be known from elsewhere than /etc/passwd (nsswitch.conf(5))."""
+    for line in nsswitch.splitlines():
+        key, colon, sources = line.partition("#")[0].partition(":")
+        if colon and key.strip() == "passwd":
+            return bool(set(sources.split()) - {"files", "compat", "systemd"})
+    return False
+
+
+def parse_kernel(release: str) -> tuple[int, int]:
+    """The first two numbers of uname's release."""
+    major, _, rest = release.partition(".")
+    minor = rest.split(".")[0].split("-")[0]
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
+
+
+def parse_proc_masks(mountinfo: str) -> tuple[str, ...]:
+    """What is mounted over parts of /proc: then a new proc cannot be mounted in a user namespace.
+
+    mount_namespaces(7), "Restrictions on mount namespaces": only a fully visible proc. A
+    mount over an empty directory (binfmt_misc) hides nothing.
+    """
+    points = [fields[4] for line in mountinfo.splitlines() if len(fields := line.split()) > 4]
+    return tuple(
+        point
+        for point in points
+        if point.startswith("/proc/") and point != "/proc/sys/fs/binfmt_misc"
+    )
+
+
+def _status(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key: value.strip() for key, _, value in pairs}
+
+
+def _text(path: Path, limit: int = _PROC_STATUS_LIMIT) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() else None
+
+
+def _hexadecimal(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return 0
+
+
+def _which(name: str, path: str) -> str | None:
+    for directory in path.split(os.pathsep):
+        candidate = Path(directory or ".", name)
+        if os.access(candidate, os.X_OK) and candidate.is_file():
+            return str(candidate)
+    return None
+
+
+def _id_mapper(path: str | None) -> IdMapper | None:
+    if path is None:
+        return None
+    try:
+        status = Path(path).stat()
+        nosuid = bool(os.statvfs(path).f_flag & os.ST_NOSUID)
+    except OSError:
+        return None
+    try:
+        capability = bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        capability = False
+    setuid_root = bool(status.st_mode & stat.S_ISUID) and status.st_uid == 0
+    return IdMapper(path, setuid_root, capability, nosuid)
+
+
+def _disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
+    places = (
+        ("build path", environ.get("PLP_BUILD_PATH") or "/build"),
+        ("cache path", environ.get("PLP_CACHE_PATH") or "/tmp/cache"),  # noqa: S108
+    )
+    disks = []
+    for name, given in places:
+        path = Path(given)
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        try:
+            free = os.statvfs(path)
+        except OSError:
+            continue
+        inodes = free.f_favail if free.f_files else None
+        disks.append(Disk(f"space at {name}", free.f_bavail * free.f_frsize, inodes))
+    return tuple(disks)

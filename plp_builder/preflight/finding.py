@@ -1,0 +1,31 @@
+"""What a check found, and how paths and system errors are told."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One line of the doctor's table.
+
+    ``ok`` is True when all is well, None for a warning that does not stop a build, and
+    False for what surely does. ``hint`` is the next step, empty when there is none.
+    """
+
+    name: str
+    ok: bool | None
+    text: str
+    hint: str = ""
+
+
+def show(path: str | os.PathLike[str]) -> str:
+    """A path as text that is safe to print: control characters and stray bytes escaped."""
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def reason(error: OSError) -> str:
+    """What the system says, in lower case and without the error number."""
+    text = error.strerror or type(error).__name__
+    return text[:1].lower() + text[1:]
