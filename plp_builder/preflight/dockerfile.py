@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from plp_builder.errors import DockerfileNotFound, DockerfileNotUsable, PathFailure
 from plp_builder.preflight import near_misses
-from plp_builder.preflight.finding import Finding, reason, show
+from plp_builder.preflight.finding import Finding, open_regular, reason, show
 
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes. The file travels with the source map of every step, in messages of at most 16 MB."""
@@ -82,12 +82,7 @@ def read(path: Path, *, limit: int = MAX_SIZE) -> bytes:
     Raises `DockerfileNotUsable`.
     """
     try:
-        # Without O_NONBLOCK, opening a FIFO waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise _special(path, mode)
+        with open_regular(path) as file:
             content = file.read(limit + 1)
     except PermissionError:
         raise DockerfileNotUsable(
@@ -95,8 +90,6 @@ def read(path: Path, *, limit: int = MAX_SIZE) -> bytes:
             hint=f"Let uid {os.geteuid()} read the file, or run the builder as its owner.",
         ) from None
     except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise _special(path, stat.S_IFSOCK) from None
         raise DockerfileNotUsable(f"{show(path)} cannot be read: {reason(error)}") from None
     if len(content) > limit:
         raise DockerfileNotUsable(

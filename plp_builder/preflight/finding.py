@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import NamedTuple
+import stat
+from typing import BinaryIO, NamedTuple
 
 
 class Finding(NamedTuple):
@@ -29,3 +31,15 @@ def reason(error: OSError) -> str:
     """What the system says, in lower case and without the error number."""
     text = error.strerror or type(error).__name__
     return text[:1].lower() + text[1:]
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read it; never waits, as opening a FIFO would.
+
+    Raises OSError, with ENXIO for everything that is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "Not a regular file", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
