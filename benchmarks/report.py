@@ -1,0 +1,53 @@
+"""The results as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks.imports import Cost
+from benchmarks.measure import Spread
+
+MILLI = 1000
+MEBI = 1 << 20
+GOAL = 80
+"""MiB that the builder's own process may need at its peak."""
+
+
+def machine(facts: dict[str, Any]) -> Iterator[str]:
+    yield ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def comparison(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """``FROM scratch`` and one file, whole process, the two sides in turn in one run."""
+    yield "FROM scratch and one file, whole process, milliseconds: median (middle half)"
+    yield f"{'daemon':<12}{'cache':<8}{'builder':>22}{'upstream script':>22}{'ratio':>8}"
+    for row in rows:
+        builder, upstream = row["builder"], row["upstream"]
+        ratio = f"{row['ratio']:.2f}" if row["ratio"] else "none"
+        line = f"{row['variant']:<12}{row['cache']:<8}{_ms(builder):>22}{_ms(upstream):>22}"
+        failed = row["upstream_failures"]
+        yield f"{line}{ratio:>8}" + (f"  (script failed {failed} times)" if failed else "")
+
+
+def memory(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Peak memory of the builder's own process, its children not counted."""
+    yield f"Peak memory of the builder's own process (goal: at most {GOAL} MiB)"
+    for row in rows:
+        peak = row["peak_bytes"] / MEBI
+        yield f"{row['context']:<24}{peak:>8.1f} MiB {row['seconds']:>8.1f} s"
+
+
+def imports(costs: Sequence[Cost]) -> Iterator[str]:
+    """Imports in whole interpreters; the second number is what came on top of `pass`."""
+    yield "Imports, milliseconds of a whole interpreter: median (middle half), more than `pass`"
+    base = costs[0].seconds.median
+    for cost in costs:
+        more = (cost.seconds.median - base) * MILLI
+        yield f"{cost.statement:<32}{_ms(cost.seconds):>22}{more:>+8.0f}"
+
+
+def _ms(value: Spread | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value.median * MILLI:.0f} ({value.low * MILLI:.0f}-{value.high * MILLI:.0f})"
