@@ -1,0 +1,55 @@
+"""What all tests share: unit tests cannot reach the world."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_UNIT = Path(__file__).parent / "unit"
+_WORLD = (
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "pty.spawn",
+    "socket.__new__",
+    "subprocess.Popen",
+)
+_guarded = False
+
+
+class WorldReachedError(AssertionError):
+    """A unit test started a process or opened a socket."""
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    # An audit hook sees every way to the world, also through names imported long before.
+    if _guarded and event in _WORLD:
+        raise WorldReachedError(f"A unit test must not reach the world: {event}{arguments!r}")
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Guard unit tests: no processes, no sockets, an empty environment."""
+    global _guarded  # noqa: PLW0603 - an audit hook cannot be removed, only switched off
+    if not item.path.is_relative_to(_UNIT):
+        return (yield)
+    before = dict(os.environ)
+    os.environ.clear()
+    _guarded = True
+    try:
+        return (yield)
+    finally:
+        _guarded = False
+        os.environ.clear()
+        os.environ.update(before)
