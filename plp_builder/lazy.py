@@ -65,5 +65,15 @@ def lazily(*names: str) -> None:
 
 
 def before_pydantic() -> None:
-    """What pydantic-settings imports for its command line and other sources, unused here."""
-    lazily("asyncio")
+    """Spare pydantic-settings what it would do for features that nothing here uses.
+
+    Its command line imports asyncio, and pydantic's URL-safe bytes import secrets. To look for
+    plug-ins, pydantic reads the metadata of every installed distribution (15 ms): it is told that
+    there are none. Should pydantic one day look elsewhere, this costs time and breaks nothing.
+    """
+    lazily("asyncio", "secrets")
+    loader = "pydantic.plugin._loader"
+    if loader not in sys.modules:
+        without_plugins = ModuleType(loader)
+        vars(without_plugins)["get_plugins"] = tuple
+        sys.modules[loader] = without_plugins

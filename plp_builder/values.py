@@ -7,11 +7,12 @@ variable is added by ``settings``, the only module that knows the names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from plp_builder.syntax.text import shown
 
 MAX_INT64 = 2**63 - 1
-MAX_SHOWN = 80
 
 
 class Refused(ValueError):  # noqa: N818 - it reads as what happened to the value
@@ -22,16 +23,18 @@ class Refused(ValueError):  # noqa: N818 - it reads as what happened to the valu
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class NotImplementedYet(Refused):
+    """A value of the contract that a later version will honour."""
+
+
+class KeyValue(NamedTuple):
     """A build argument, a label or an annotation."""
 
     key: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """A build secret: exactly one of ``env`` (the *name* of a set variable) and ``path`` is set."""
 
     id: str
@@ -39,32 +42,28 @@ class Secret:
     path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ssh:
+class Ssh(NamedTuple):
     """An agent for ``RUN --mount=type=ssh``: the path of one agent socket, or of key files."""
 
     id: str
     paths: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildContext:
+class BuildContext(NamedTuple):
     """A named context; ``source`` is as given: a directory, or ``scheme://…``."""
 
     name: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddHost:
+class AddHost(NamedTuple):
     """A line of /etc/hosts in build steps; ``host`` is in lower case, as BuildKit writes it."""
 
     host: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ulimit:
+class Ulimit(NamedTuple):
     """A resource limit of build steps; -1 is unlimited."""
 
     name: str
@@ -72,48 +71,11 @@ class Ulimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
+class Mirror(NamedTuple):
     """``mirror`` (``host[:port][/path]``) is asked before ``registry`` (``host[:port]``)."""
 
     registry: str
     mirror: str
-
-
-def shown(text: str) -> str:
-    """``text`` in double quotes, short, with control characters escaped and passwords hidden."""
-    cut = hide_user_info(text)
-    if len(cut) > MAX_SHOWN:
-        cut = cut[: MAX_SHOWN - 1] + "…"
-    return '"' + "".join(map(_shown_character, cut)) + '"'
-
-
-def _shown_character(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def hide_user_info(text: str) -> str:
-    """``text`` with ``***`` in place of what stands between ``://`` and ``@``."""
-    head, separator, rest = text.partition("://")
-    if not separator:
-        return text
-    end = min((rest.find(mark) for mark in "/?# \n" if mark in rest), default=len(rest))
-    at = rest.rfind("@", 0, end)
-    if at < 0:
-        return head + separator + rest[:end] + hide_user_info(rest[end:])
-    return head + separator + "***" + rest[at:end] + hide_user_info(rest[end:])
-
-
-def control_character(text: str) -> str | None:
-    """The first control character of ``text`` (C0, DEL, C1), escaped; None without any."""
-    for character in text:
-        if character < " " or "\x7f" <= character <= "\x9f":
-            return _shown_character(character)
-    return None
 
 
 def check_utf8(text: str) -> None:

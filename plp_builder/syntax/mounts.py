@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from plp_builder.syntax.references import parse_reference
+from plp_builder.syntax.text import control_character, shown
 from plp_builder.values import (
     BuildContext,
     Refused,
     Secret,
     Ssh,
-    control_character,
     parse_csv_fields,
     parse_lines,
-    shown,
 )
 
 MAX_SECRET = 500 * 1024

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from plp_builder.syntax.text import control_character, shown
 from plp_builder.values import (
+    NotImplementedYet,
     Refused,
-    control_character,
     parse_choice,
     parse_integer,
     parse_items,
-    shown,
 )
 
 # Room for the temporary name that stands beside the archive until it is complete.
@@ -16,10 +16,6 @@ MAX_ARCHIVE_NAME = 255 - 32
 LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can write
 
 LEVELS = {"gzip": (0, 9), "estargz": (0, 9), "zstd": (0, 22)}
-
-
-class NotImplementedYet(Refused):
-    """A value of the contract that a later version will honour."""
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:

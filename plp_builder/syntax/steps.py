@@ -6,6 +6,7 @@ github.com/containerd/platforms (database.go).
 
 from __future__ import annotations
 
+from plp_builder.syntax.text import shown
 from plp_builder.values import (
     MAX_INT64,
     AddHost,
@@ -15,7 +16,6 @@ from plp_builder.values import (
     parse_choice,
     parse_integer,
     parse_items,
-    shown,
 )
 
 _SYSTEMS = frozenset(
