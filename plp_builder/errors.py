@@ -26,6 +26,7 @@ A failure says what failed, why, and what to do next::
     ├── ArchiveInvalid               archive-invalid
     ├── ArchiveNotWritten            archive-not-written
     ├── CacheDamaged                 cache-damaged      (a warning: never ends a build)
+    ├── CacheNotUsable               cache-not-usable   (a warning: never ends a build)
     ├── TimedOut                     timed-out
     └── Stopped
         ├── Terminated               terminated         exit code 143
@@ -190,6 +191,12 @@ class CacheDamaged(Failure):
     """Part of the portable cache cannot be trusted. Told as a warning; the build goes on."""
 
     name = "cache-damaged"
+
+
+class CacheNotUsable(Failure):
+    """The portable cache cannot be read or kept. Told as a warning; the build goes on."""
+
+    name = "cache-not-usable"
 
 
 class TimedOut(Failure):

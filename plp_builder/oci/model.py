@@ -171,6 +171,21 @@ def parse_descriptor(value: object, where: str) -> Descriptor:
     )
 
 
+def descriptor_members(descriptor: Descriptor) -> dict[str, object]:
+    """The JSON object of a descriptor: what `parse_descriptor` reads."""
+    members: dict[str, object] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+    if descriptor.annotations:
+        members["annotations"] = dict(descriptor.annotations)
+    if descriptor.platform:
+        platform = descriptor.platform._asdict()
+        members["platform"] = {key: value for key, value in platform.items() if value}
+    return members
+
+
 def parse_platform(value: object, where: str) -> Platform:
     """The platform in a descriptor or an image configuration."""
     members = _object(value, where)

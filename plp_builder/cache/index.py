@@ -1,0 +1,73 @@
+"""The entries of the portable cache: one for each image, the one used last at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from plp_builder.cache.files import replace_durably
+from plp_builder.errors import ArchiveInvalid
+from plp_builder.oci import layout
+from plp_builder.oci.archive import REF_NAME
+from plp_builder.oci.model import (
+    INDEX_TYPE,
+    Descriptor,
+    descriptor_members,
+    document,
+    parse_descriptor,
+)
+
+
+class Entries(NamedTuple):
+    """The entries that can be used, and what is wrong with the others."""
+
+    entries: tuple[Descriptor, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def tag_of(entry: Descriptor) -> str:
+    """Whose entry it is."""
+    return entry.annotations.get(REF_NAME, "")
+
+
+def read(directory: Path) -> Entries:
+    """The entries in a layout's index.json; none where there is none. Raises OSError."""
+    path = directory / layout.INDEX
+    try:
+        index = document(layout.read_small(path, layout.INDEX), layout.INDEX)
+    except FileNotFoundError:
+        return Entries()
+    except ArchiveInvalid as error:
+        return Entries(problems=(error.what,))
+    except OSError as error:
+        if path.is_symlink() or path.is_dir():
+            return Entries(problems=(f"{layout.INDEX} is not a regular file",))
+        raise error from None
+    values = index.get("manifests") if isinstance(index, dict) else None
+    if not isinstance(values, list):
+        return Entries(problems=(f"{layout.INDEX} has no list of manifests",))
+    found: dict[str, Descriptor] = {}
+    problems: list[str] = []
+    for number, value in enumerate(values):
+        try:
+            entry = parse_descriptor(value, f"entry {number} of {layout.INDEX}")
+            layout.blob_path(directory, entry.digest)
+        except ArchiveInvalid as error:
+            problems.append(error.what)
+            continue
+        found.pop(tag_of(entry), None)
+        found[tag_of(entry)] = entry
+    return Entries(tuple(found.values()), tuple(problems))
+
+
+def write(directory: Path, entries: tuple[Descriptor, ...]) -> None:
+    """Make these the entries, atomically. Raises OSError."""
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX_TYPE,
+        "manifests": [descriptor_members(entry) for entry in entries],
+    }
+    if not (directory / layout.LAYOUT).is_file():
+        replace_durably(directory / layout.LAYOUT, layout.LAYOUT_CONTENT)
+    replace_durably(directory / layout.INDEX, json.dumps(index, separators=(",", ":")).encode())
