@@ -16,8 +16,8 @@ REVISION = "org.opencontainers.image.revision"
 CREATED = "org.opencontainers.image.created"
 
 _CREDENTIAL = re.compile(
-    r"token|secret|passw|pwd|credential|signature|jwt|auth|api-?_?key|private-?_?key"
-    r"|^key$|^sig$|^pat$",
+    r"token|secret|passw|pwd|credential|signature|jwt|oauth|authorization|api-?_?key"
+    r"|private-?_?key|^(auth|key|sig|pat)$",
     re.IGNORECASE,
 )
 
@@ -52,11 +52,11 @@ def public_url(url: str) -> str:
     end = re.search(r"[/?#\\]|$", rest)
     authority_end = end.start() if end else len(rest)
     authority, tail = rest[:authority_end], rest[authority_end:]
-    if "@" in authority:
-        authority = authority.rpartition("@")[2]
-    elif "@" in tail and not re.fullmatch(r"(\[[^]]*\]|[^:]*)(:\d+)?", authority):
-        # What follows the colon is no port: a password with a `/`, `?` or `#` in it.
+    if "@" in tail and not re.fullmatch(r"(\[[^]]*\]|[^:@]+)(:\d+)?", authority):
+        # User info with a `/`, `?` or `#` in it: that is no valid URL, but no host either has
+        # repositories with an @ in their path, and a password must not end up in an image.
         authority, tail = "", tail.rpartition("@")[2]
+    authority = authority.rpartition("@")[2]
     return f"{scheme}://{authority}{_without_credentials(tail)}"
 
 

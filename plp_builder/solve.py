@@ -150,8 +150,8 @@ def environment(request: SolveRequest, environ: Mapping[str, str]) -> dict[str, 
 def refusals(settings: Settings) -> tuple[str, ...]:
     """Sentences about values that buildctl's own notation cannot carry; empty when all can.
 
-    These are the paths in `--ssh`, which has no way to quote (cmd/buildctl/build/ssh.go),
-    and the platforms of a build argument against the format of the archive.
+    These are the ids and paths in `--ssh`, which has no way to quote
+    (cmd/buildctl/build/ssh.go); a path may get its comma from PLP_SOURCE_PATH.
     """
     problems = []
     for ssh in settings.ssh:
@@ -162,8 +162,6 @@ def refusals(settings: Settings) -> tuple[str, ...]:
             for path in map(str, ssh.paths)
             if "," in path or path.startswith("raw=")
         ]
-    if settings.archive_format == "docker" and _is_multi_platform(settings):
-        problems.append("PLP_ARCHIVE_FORMAT=docker holds one platform only")
     return tuple(problems)
 
 
