@@ -101,7 +101,7 @@ class Writer:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                encoding = self._stream.encoding or "ascii"
+                encoding = getattr(self._stream, "encoding", None) or "ascii"
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
         except BlockingIOError:

@@ -1,0 +1,143 @@
+"""Why a solve failed: BuildKit's events and buildctl's last words → the failure to end with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from plp_builder.errors import BaseImageNotAvailable, BuildFailed
+from plp_builder.progress import hints
+from plp_builder.progress.model import CANCELED, Model, Step
+from plp_builder.terminal import printable, shorten
+
+SHOWN_LINES = 20
+SHOWN_EXCERPT = 15
+SHOWN_LENGTH = 300
+
+_ERROR = "error: "
+_RULE = re.compile(r"-{20,}$")
+_HEAD = re.compile(r"\S.*:\d+$")
+_PREFIXES = re.compile(
+    r"^(?:failed to solve: |rpc error: code = \w+ desc = |(?:Unknown|Canceled|ResourceExhausted|"
+    r"NotFound|InvalidArgument|FailedPrecondition|PermissionDenied|Unavailable|Internal): )+"
+)
+_EMPTY_LINE = re.compile(r"\s*\d+ \|\s*$")
+_STAGE = re.compile(r"^\[[^\]]*\] ")
+_EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)$")
+_IMAGE = re.compile(r"failed to resolve source metadata for (?P<image>\S+): (?P<reason>.*)", re.S)
+_IMAGE_PLATFORM = re.compile(
+    r"(?:failed to solve: )?(?P<image>\S+): .*(?P<reason>no match for platform in manifest.*)", re.S
+)
+
+
+class LastWords(NamedTuple):
+    """What buildctl printed at its end: the error, and the Dockerfile's lines it points to."""
+
+    error: str = ""
+    excerpt: tuple[str, ...] = ()
+
+
+def last_words(texts: Sequence[str]) -> LastWords:
+    """Find the error and the excerpt in buildctl's plain lines; both may be missing.
+
+    The excerpt is a head ``Dockerfile:4``, a rule of dashes, numbered lines of which ``>>>``
+    marks those that failed, and a rule again (solver/errdefs/source.go). A long one is cut around
+    its marks.
+    """
+    excerpt: tuple[str, ...] = ()
+    error: list[str] = []
+    number = 0
+    while number < len(texts):
+        text = texts[number]
+        if text.startswith(_ERROR):
+            error = [text.removeprefix(_ERROR), *texts[number + 1 :]]
+            break
+        if _HEAD.match(text) and number + 1 < len(texts) and _RULE.match(texts[number + 1]):
+            body: list[str] = []
+            number += 2
+            while number < len(texts) and not _RULE.match(texts[number]):
+                body.append(texts[number])
+                number += 1
+            excerpt = (text, *_around_marks(body))
+        number += 1
+    return LastWords(_PREFIXES.sub("", "\n".join(error).strip()), excerpt)
+
+
+def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
+    """Why the build failed, as a `BuildFailed` or, of a base image, a `BaseImageNotAvailable`.
+
+    ``stderr_tail`` are the last plain lines of buildctl; the model has kept its own when it is
+    left out. Raises nothing: what is not understood is told in BuildKit's words.
+    """
+    words = last_words(tuple(stderr_tail) or tuple(model.texts))
+    step = _failed_step(model, words.error)
+    error = words.error or (_PREFIXES.sub("", step.error) if step else "")
+    output = list(step.lines) if step else []
+    case = hints.Case(
+        error,
+        _STAGE.sub("", step.name) if step else "",
+        "\n".join(output),
+        "\n".join(words.excerpt),
+    )
+    why = [*output[-SHOWN_LINES:], *words.excerpt]
+    image = _IMAGE.search(error) or _IMAGE_PLATFORM.match(error)
+    if image:
+        what = f"image {printable(image['image'])} is not available"
+        reason = image["reason"].removeprefix(f"{image['image']}: ")
+        return BaseImageNotAvailable(
+            what, why=_clean((*words.excerpt, reason)), hint=hints.image_hint(case)
+        )
+    if not error and not step:
+        return BuildFailed(
+            "buildctl ended without saying why",
+            why=_clean(list(model.texts)[-SHOWN_LINES:]),
+            hint=hints.DEFAULT,
+        )
+    if error.endswith(CANCELED):
+        return BuildFailed("the build was cancelled", why=_clean(why), hint="Start it again.")
+    what, told = _what(step, error)
+    if not told:
+        why.append(error)
+    return BuildFailed(what, why=_clean(why), hint=hints.hint(case))
+
+
+def _what(step: Step | None, error: str) -> tuple[str, bool]:
+    """One sentence, and whether it says all that the error says."""
+    if step is None:
+        first, _, rest = error.partition("\n")
+        return shorten(printable(first), SHOWN_LENGTH), not rest and len(first) <= SHOWN_LENGTH
+    name = shorten(" ".join(printable(_STAGE.sub("", step.name)).split()), 120)
+    code = _EXIT_CODE.search(error)
+    if code:
+        return f'step "{name}" failed with exit code {code[1]}', True
+    path = hints.missing_path(error)
+    if path:
+        return f'step "{name}" failed: "{printable(path)}" not found', True
+    return f'step "{name}" failed', False
+
+
+def _failed_step(model: Model, error: str) -> Step | None:
+    """The step that the error is about; others may have failed because of it, or beside it."""
+    for step in model.steps.values():
+        if step.error and not step.canceled and step.error in error:
+            return step
+    return model.failed
+
+
+def _around_marks(body: list[str]) -> list[str]:
+    while body and _EMPTY_LINE.match(body[-1]):
+        body.pop()
+    if len(body) <= SHOWN_EXCERPT:
+        return body
+    first = next((number for number, line in enumerate(body) if ">>>" in line), 0)
+    start = max(0, min(first - 2, len(body) - SHOWN_EXCERPT))
+    return body[start : start + SHOWN_EXCERPT]
+
+
+def _clean(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        shorten(printable(part), SHOWN_LENGTH).rstrip()
+        for line in lines
+        for part in (line.splitlines() or [""])
+    )
