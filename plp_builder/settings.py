@@ -17,7 +17,6 @@ from plp_builder.errors import SettingInvalid, SettingNotImplemented
 from plp_builder.syntax import mounts, names, pairs, references, results, steps
 from plp_builder.syntax.conflicts import conflicts
 from plp_builder.syntax.names import ALIASES, NOT_IMPLEMENTED, variable_name
-from plp_builder.syntax.text import hide_user_info
 from plp_builder.values import (
     AddHost,
     BuildContext,
@@ -29,6 +28,7 @@ from plp_builder.values import (
     Ssh,
     Ulimit,
     check_utf8,
+    hide_user_info,
     parse_boolean,
     parse_choice,
     parse_duration,

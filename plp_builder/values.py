@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.syntax.text import shown
-
 MAX_INT64 = 2**63 - 1
+MAX_SHOWN = 80
 
 
 class Refused(ValueError):  # noqa: N818 - it reads as what happened to the value
@@ -76,6 +75,42 @@ class Mirror(NamedTuple):
 
     registry: str
     mirror: str
+
+
+def shown(text: str) -> str:
+    """``text`` in double quotes, short, with control characters escaped and passwords hidden."""
+    cut = hide_user_info(text)
+    if len(cut) > MAX_SHOWN:
+        cut = cut[: MAX_SHOWN - 1] + "…"
+    return '"' + "".join(map(_shown_character, cut)) + '"'
+
+
+def _shown_character(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def hide_user_info(text: str) -> str:
+    """``text`` with ``***`` in place of what stands between ``://`` and ``@``."""
+    head, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    end = min((rest.find(mark) for mark in "/?# \n" if mark in rest), default=len(rest))
+    at = rest.rfind("@", 0, end)
+    if at < 0:
+        return head + separator + rest[:end] + hide_user_info(rest[end:])
+    return head + separator + "***" + rest[at:end] + hide_user_info(rest[end:])
+
+
+def control_character(text: str) -> str | None:
+    """The first control character of ``text`` (C0, DEL, C1), escaped; None without any."""
+    for character in text:
+        if character < " " or "\x7f" <= character <= "\x9f":
+            return _shown_character(character)
+    return None
 
 
 def check_utf8(text: str) -> None:
@@ -243,35 +278,3 @@ def parse_key_values(text: str) -> tuple[KeyValue, ...]:
     if problems:
         raise Refused(*problems)
     return tuple(KeyValue(key, value) for key, value in values.items())
-
-
-def parse_csv_fields(line: str) -> tuple[str, ...]:
-    """The fields of one CSV record as buildctl reads them (Go's encoding/csv, RFC 4180).
-
-    A field that begins with a quote ends with one, and ``""`` inside is a quote; elsewhere a
-    quote is an error. White space is part of a field.
-    """
-    fields = []
-    rest = line
-    while True:
-        if not rest.startswith('"'):
-            field, comma, rest = rest.partition(",")
-            if '"' in field:
-                raise Refused('a quote stands inside a field; write "field" with "" for a quote')
-        else:
-            field, comma, rest = _quoted_field(rest)
-        fields.append(field)
-        if not comma:
-            return tuple(fields)
-
-
-def _quoted_field(text: str) -> tuple[str, str, str]:
-    end = text.find('"', 1)
-    while end >= 0 and text.startswith('""', end):
-        end = text.find('"', end + 2)
-    if end < 0:
-        raise Refused("a quote is not closed")
-    after = text[end + 1 :]
-    if after and not after.startswith(","):
-        raise Refused("text stands behind a closing quote")
-    return text[1:end].replace('""', '"'), after[:1], after[1:]

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from plp_builder.syntax.csv_record import parse_csv_fields
 from plp_builder.syntax.references import parse_reference
-from plp_builder.syntax.text import control_character, shown
 from plp_builder.values import (
     BuildContext,
     Refused,
     Secret,
     Ssh,
-    parse_csv_fields,
+    control_character,
     parse_lines,
+    shown,
 )
 
 MAX_SECRET = 500 * 1024

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from plp_builder.syntax.text import control_character, shown
 from plp_builder.values import (
     KeyValue,
     Refused,
     check_utf8,
+    control_character,
     parse_key_values,
     parse_lines,
+    shown,
 )
 
 # Linux passes no single argument longer than this (MAX_ARG_STRLEN, the closing NUL included).

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from plp_builder.syntax.text import shown
-from plp_builder.values import Mirror, Refused, parse_items
+from plp_builder.values import Mirror, Refused, parse_items, shown
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")

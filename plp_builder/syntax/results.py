@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from plp_builder.syntax.text import control_character, shown
 from plp_builder.values import (
     NotImplementedYet,
     Refused,
+    control_character,
     parse_choice,
     parse_integer,
     parse_items,
+    shown,
 )
 
 # Room for the temporary name that stands beside the archive until it is complete.

@@ -6,7 +6,6 @@ github.com/containerd/platforms (database.go).
 
 from __future__ import annotations
 
-from plp_builder.syntax.text import shown
 from plp_builder.values import (
     MAX_INT64,
     AddHost,
@@ -16,6 +15,7 @@ from plp_builder.values import (
     parse_choice,
     parse_integer,
     parse_items,
+    shown,
 )
 
 _SYSTEMS = frozenset(
@@ -70,7 +70,7 @@ _VARIANTS = {
     "arm": ("v5", "v6", "v7", "v8"),
     "arm64": ("v9",),
 }
-_DEFAULT_VARIANT = {"amd64": "v1", "arm64": "v8"}
+_DEFAULT_VARIANT = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 
 
 def parse_platforms(text: str) -> tuple[str, ...]:
