@@ -25,9 +25,12 @@ _PREFIXES = re.compile(
 _EMPTY_LINE = re.compile(r"\s*\d+ \|\s*$")
 _STAGE = re.compile(r"^\[[^\]]*\] ")
 _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)$")
-_IMAGE = re.compile(r"failed to resolve source metadata for (?P<image>\S+): (?P<reason>.*)", re.S)
+_IMAGE = re.compile(
+    r"failed to resolve source metadata for (?P<image>\S+): (?P<reason>.*)", re.DOTALL
+)
 _IMAGE_PLATFORM = re.compile(
-    r"(?:failed to solve: )?(?P<image>\S+): .*(?P<reason>no match for platform in manifest.*)", re.S
+    r"(?:failed to solve: )?(?P<image>\S+): .*(?P<reason>no match for platform in manifest.*)",
+    re.DOTALL,
 )
 
 

@@ -87,7 +87,8 @@ IMAGE_RULES = (
     _rule(
         "error",
         r"no match for platform in manifest",
-        "The image does not exist for this platform: correct PLP_PLATFORMS or choose another image.",
+        "The image does not exist for this platform: correct PLP_PLATFORMS, or choose another "
+        "image.",
     ),
     _rule(
         "error",
@@ -173,7 +174,8 @@ RULES = (
     _rule(
         "error",
         r"(security\.insecure|network\.host) is not allowed",
-        "The step asks for {1}, which this builder does not give to build steps; take the flag out.",
+        "The step asks for {1}, which this builder does not give to build steps: take the flag "
+        "out.",
     ),
     _rule(
         "error",
@@ -206,7 +208,7 @@ RULES = (
     _rule(
         "error",
         r"digest mismatch",
-        "What was downloaded is not what --checksum promises: check both the file and the checksum.",
+        "What was downloaded is not what --checksum promises: check the file and the checksum.",
     ),
     _rule(
         "output",
