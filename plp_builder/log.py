@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TextIO
@@ -52,6 +52,7 @@ class _Configuration:
         self.clock = clock
         self.hide = redactor(redact)
         self.logger: Any = None
+        self.deferred: list[tuple[datetime, str, str, Mapping[str, object]]] | None = None
 
 
 _current = _Configuration()
@@ -91,6 +92,50 @@ def error(event: str, **keys: object) -> None:
     _write("error", event, keys)
 
 
+def outcome(event: str, keys: Mapping[str, object], lines: Iterable[str], *, level: str = "info") -> None:
+    """The last word of a run: ``lines`` for people, whatever the level, or one event as JSON."""
+    release()
+    current = _current
+    if current.json:
+        _write(level, event, keys)
+    else:
+        Writer(current.stream or sys.stderr).lines(current.hide(line) for line in lines)
+
+
+def defer() -> None:
+    """Keep events until ``release``: writing the first one costs structlog's import."""
+    _current.deferred = []
+
+
+def release() -> None:
+    """Write what was kept since ``defer``, in order and with the times of then."""
+    current, kept = _current, _current.deferred
+    current.deferred = None
+    clock = current.clock
+    for moment, level, event, keys in kept or ():
+        current.clock = lambda moment=moment: moment  # type: ignore[misc]
+        _write(level, event, keys)
+    current.clock = clock
+
+
+class Redacted:
+    """A text stream that lets no known secret through; each write is looked at by itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(hide(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def colourful(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether to colour: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
+
+
 def hide(text: str) -> str:
     """``text`` without the secrets that ``configure`` was told, for what is written elsewhere."""
     return _current.hide(text)
@@ -99,6 +144,9 @@ def hide(text: str) -> str:
 def _write(level: str, event: str, keys: Mapping[str, object]) -> None:
     current = _current
     if LEVELS[level] < current.level:
+        return
+    if current.deferred is not None:
+        current.deferred.append((current.clock(), level, event, keys))
         return
     try:
         if current.logger is None:
@@ -121,7 +169,7 @@ def _logger(current: _Configuration) -> Any:
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _Clean(current.hide),
-            _Json(current.clock) if current.json else _Console(current.clock, current.colour),
+            _Json(lambda: current.clock()) if current.json else _Console(lambda: current.clock(), current.colour),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(current.level),
         context_class=dict,

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
 
@@ -85,6 +85,15 @@ class Stop:
                 f"the build did not end within PLP_TIMEOUT ({self.timeout:g} s)",
                 hint="Raise PLP_TIMEOUT, or look above for the step that took so long.",
             )
+
+
+class User(NamedTuple):
+    """Whom a process runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +165,12 @@ def start(
     cwd: Path | None = None,
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
-    uid: int | None = None,
-    gid: int | None = None,
+    user: User | None = None,
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
-    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. With ``uid`` the
-    program gets no supplementary group and no capability. Raises ToolNotFound.
+    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. Another
+    user's program gets no supplementary group and no capability. Raises ToolNotFound.
     """
     search = env.get("PATH", os.defpath)
     program = find(argv[0], search)
@@ -174,8 +182,8 @@ def start(
             "setpriv was not found on PATH", why=[f"PATH={search}"], hint="Install util-linux."
         )
     prefix = [setpriv, "--pdeathsig=KILL"]
-    if uid is not None:
-        prefix += [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all"]
+    if user is not None and user.uid != os.geteuid():
+        prefix += [f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--inh-caps=-all"]
     process = subprocess.Popen(
         [*prefix, "--", program, *argv[1:]],
         env=dict(env),
@@ -195,8 +203,6 @@ def run(
     timeout: float,
     cwd: Path | None = None,
     input: bytes = b"",
-    uid: int | None = None,
-    gid: int | None = None,
 ) -> Completed:
     """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s."""
     program = find(argv[0], env.get("PATH", os.defpath))
@@ -210,9 +216,6 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        user=uid,
-        group=gid,
-        extra_groups=None if uid is None else [],
     )
     try:
         stdout, stderr = process.communicate(input, timeout)
@@ -234,6 +237,12 @@ class Watch:
         self.stop = stop
         self._selector = selectors.DefaultSelector()
         self._selector.register(stop, selectors.EVENT_READ)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
 
     def reads(self, file: int | IO[bytes], sink: Callable[[bytes], None]) -> None:
         """Give what comes from ``file`` to ``sink``, chunk by chunk; b"" is its end."""
@@ -263,7 +272,7 @@ class Watch:
 
     def forget(self, file: int | IO[bytes] | Child) -> None:
         """Stop watching it, whether or not it was watched."""
-        number = file.pidfd if isinstance(file, Child) else file
+        number: int | IO[bytes] = file.pidfd if isinstance(file, Child) else file
         try:
             self._selector.unregister(number)
         except (KeyError, ValueError):
@@ -334,9 +343,6 @@ class Watch:
         child.signal(signal.SIGKILL, group=group)
         self.until(ended, seconds=KILL_WAIT, stoppable=False)
         return child.poll()
-
-    def close(self) -> None:
-        self._selector.close()
 
 
 class Lines:

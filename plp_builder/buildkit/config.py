@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from plp_builder.errors import SettingInvalid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from plp_builder.values import Mirror
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
@@ -32,6 +34,17 @@ def quoted(text: str) -> str:
 def on_loopback(host: str) -> bool:
     """Whether a registry host is this machine itself, which BuildKit speaks plain HTTP to."""
     return host.startswith(_LOOPBACK)
+
+
+def read(path: Path) -> str:
+    """The text of PLP_BUILDKITD_CONFIG. Raises SettingInvalid."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingInvalid(
+            "PLP_BUILDKITD_CONFIG cannot be read", why=[f"{path}: {reason}"]
+        ) from None
 
 
 def render(base: str, mirrors: Sequence[Mirror], insecure: Sequence[str]) -> str:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from plp_builder.buildkit import Endpoint, leftovers
-from plp_builder.buildkit.runtime import Runtime
+from plp_builder.buildkit.runtime import Runtime, abandoned, candidates, create, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, DaemonFailure, DaemonNotReady, RootlessNotPermitted
-from plp_builder.process import Child, Lines, Tail, Watch, start
+from plp_builder.process import Child, Lines, Tail, User, Watch, start
 
 DAEMON_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when a run is stopped: mid-build the daemon would wait
@@ -26,6 +26,9 @@ for the build, whose result nobody wants any more."""
 
 IDLE_GRACE = 0.3
 """The same at the end of a build: the state is thrown away, so there is nothing to save."""
+
+LAST_WORDS = 0.05
+"""Seconds to read what a daemon that died has still written."""
 
 _PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -48,30 +51,48 @@ ROOTLESS_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The user who runs the daemon."""
-
-    uid: int
-    gid: int
-    name: str
-    home: str
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a start depends on. ``account`` is None for a daemon as root."""
+    """All that a start depends on. ``user`` is None for a daemon as root."""
 
     runtime: Runtime
-    account: Account | None
+    user: User | None
     sandbox: Sandbox
-    flags: tuple[str, ...]
-    debug: bool
-    offline: bool
+    flags: tuple[str, ...] = ()
+    debug: bool = False
+    offline: bool = False
+    host_network: bool = False
 
 
-def sandbox_for(account: Account | None, flags: tuple[str, ...], masked: tuple[str, ...]) -> Sandbox:
+def plan(
+    user: User | None,
+    flags: tuple[str, ...],
+    masked: tuple[str, ...],
+    environ: Mapping[str, str],
+    *,
+    debug: bool,
+    offline: bool,
+    host_network: bool,
+) -> Plan:
+    """Fresh directories for the run, and the strongest sandbox that can work.
+
+    ``masked`` are the hidden parts of /proc. Raises RootlessNotPermitted when there is no
+    place for the directories.
+    """
+    uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
+    return Plan(
+        create(candidates(environ), uid, gid),
+        user,
+        sandbox_for(user, flags, masked),
+        flags,
+        debug,
+        offline,
+        host_network,
+    )
+
+
+def sandbox_for(user: User | None, flags: tuple[str, ...], masked: tuple[str, ...]) -> Sandbox:
     """The strongest sandbox that can work; a user's own flag wins."""
-    if account is None:
+    if user is None:
         return Sandbox.ROOT
     return Sandbox.NONE if masked or NO_PROCESS_SANDBOX in flags else Sandbox.PROCESS
 
@@ -88,6 +109,8 @@ def arguments(plan: Plan) -> tuple[str, ...]:
         # The state lives as long as the build: collecting garbage in it is wasted work.
         "--oci-worker-gc=false",
     ]
+    if plan.host_network:
+        daemon.append("--allow-insecure-entitlement=network.host")
     if plan.debug:
         daemon.append("--debug")
     if plan.sandbox is Sandbox.NONE and NO_PROCESS_SANDBOX not in plan.flags:
@@ -114,12 +137,9 @@ def environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
     env["NOTIFY_SOCKET"] = str(plan.runtime.notify_socket)
     env["XDG_RUNTIME_DIR"] = str(plan.runtime.daemon)
     env["TMPDIR"] = str(plan.runtime.daemon)
-    if plan.account is None:
-        env["HOME"] = environ.get("HOME") or "/root"
-        env["USER"] = "root"
-    else:
-        env["HOME"] = plan.account.home
-        env["USER"] = env["LOGNAME"] = plan.account.name
+    # A home of its own: the user's may be missing or closed, and has no say in the build.
+    env["HOME"] = str(plan.runtime.daemon)
+    env["USER"] = env["LOGNAME"] = plan.user.name if plan.user else "root"
     if plan.offline:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             env[name] = _UNREACHABLE
@@ -132,7 +152,7 @@ def explain(log: list[str], code: int | None, plan: Plan, *, ready: bool) -> Dae
     why = relevant[-8:] or ["it left no message"]
     how = "was ended by a signal" if code is not None and code < 0 else f"ended with code {code}"
     text = "\n".join(relevant).lower()
-    kind = "rootless" if plan.account else "plain"
+    kind = "rootless" if plan.user else "plain"
     if not ready and any(word in text for word in _NOT_PERMITTED):
         return RootlessNotPermitted(
             f"{kind} BuildKit cannot start here: operation not permitted",
@@ -154,38 +174,66 @@ def explain(log: list[str], code: int | None, plan: Plan, *, ready: bool) -> Dae
 
 
 class Daemon:
-    """A started daemon. ``died`` raises through the watch as soon as the process ends."""
+    """A daemon of our own: a context manager that starts it, and leaves nothing of it behind.
 
-    def __init__(self, plan: Plan, watch: Watch, child: Child, env: Mapping[str, str]) -> None:
+    Inside, its death is raised by whatever waits on the watch (see :func:`explain`). ``say``
+    gets each line of its log.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        environ: Mapping[str, str],
+        config: str,
+        watch: Watch,
+        say: Callable[[str], None],
+    ) -> None:
         self.plan = plan
         self.endpoint = Endpoint(f"unix://{plan.runtime.socket}")
         self.log = Tail()
+        self.weakened: tuple[str, ...] = ()
+        self._environ = environ
+        self._config = config
         self._watch = watch
-        self._child = child
-        self._env = env
+        self._say = say
+        self._child: Child | None = None
+        self._notify: socket.socket | None = None
         self._ready = False
         self._suspects: set[int] = set()
 
-    def wait_until_ready(self, seconds: float) -> None:
-        """Wait for ``READY=1``. Raises DaemonNotReady, or what :func:`explain` makes of a death."""
-        began = time.monotonic()
-        if not self._watch.until(lambda: self._ready, seconds=seconds):
-            raise DaemonNotReady(
-                f"buildkitd was not ready within PLP_START_TIMEOUT ({seconds:g} s)",
-                why=self.log.text()[-8:] or [f"no message for {time.monotonic() - began:.1f} s"],
-                hint="Raise PLP_START_TIMEOUT on a slow machine; PLP_DEBUG=true shows the "
-                "daemon's whole log.",
-            )
+    def __enter__(self) -> Self:
+        try:
+            self._launch()
+        except BaseException:
+            self._remove()
+            raise
+        return self
 
-    def notified(self, message: bytes) -> None:
-        """A datagram of the notify socket: newline-separated assignments."""
-        if b"READY=1" in message.split(b"\n"):
-            self._ready = True
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.stop(IDLE_GRACE if kind is None else DAEMON_GRACE)
+        finally:
+            self._remove()
 
-    def died(self) -> None:
-        code = self._child.poll()
-        self._watch.until(lambda: False, seconds=0.05, stoppable=False)  # the log's last words
-        raise explain(self.log.text(), code, self.plan, ready=self._ready)
+    def ready(self, seconds: float) -> None:
+        """Wait for ``READY=1``; try the weaker sandbox where the stronger one is refused.
+
+        ``weakened`` then says why. Raises DaemonNotReady after ``seconds``, or what
+        :func:`explain` makes of a death.
+        """
+        try:
+            self._wait(seconds)
+        except RootlessNotPermitted as refused:
+            if self.plan.sandbox is not Sandbox.PROCESS:
+                raise
+            self.stop(0)
+            self.plan = replace(self.plan, sandbox=Sandbox.NONE)
+            self._launch()
+            try:
+                self._wait(seconds)
+            except RootlessNotPermitted:
+                raise refused from None
+            self.weakened = refused.why
 
     def end_hanging_steps(self) -> int:
         """Without the process sandbox, end what steps left running; how many there were.
@@ -201,50 +249,77 @@ class Daemon:
         return len(certain)
 
     def stop(self, grace: float) -> None:
-        """End the daemon and everything it has left."""
-        self._watch.forget(self._child)
-        # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
-        self._watch.end(self._child, grace=grace, group=self.plan.sandbox is Sandbox.ROOT)
-        if self.plan.sandbox is Sandbox.NONE:
-            leftovers.end_all(set(), self._env)
-        if self._child.stderr is not None:
-            self._watch.forget(self._child.stderr.fileno())
-        self._child.close()
+        """End the daemon and everything that it started; may be called again."""
+        child, self._child = self._child, None
+        if child is not None:
+            self._watch.forget(child)
+            # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
+            self._watch.end(child, grace=grace, group=self.plan.sandbox is Sandbox.ROOT)
+            if child.stderr is not None:
+                self._watch.forget(child.stderr)
+            child.close()
+            if self.plan.sandbox is Sandbox.NONE:
+                leftovers.end_all(self._env)
+        if self._notify is not None:
+            self._watch.forget(self._notify.fileno())
+            self._notify.close()
+            self._notify = None
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return environment(self.plan, self._environ)
+
+    def _launch(self) -> None:
+        plan = self.plan
+        if plan.sandbox is Sandbox.NONE:
+            leftovers.adopt_orphans()
+        plan.runtime.config.write_text(self._config, "utf-8")
+        plan.runtime.notify_socket.unlink(missing_ok=True)
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(plan.runtime.notify_socket))
+        if plan.user is not None and plan.user.uid != os.geteuid():
+            for path in (plan.runtime.config, plan.runtime.notify_socket):
+                os.chown(path, plan.user.uid, plan.user.gid)
+        child = start(arguments(plan), env=self._env, stderr=subprocess.PIPE, user=plan.user)
+        assert child.stderr is not None
+        self._child = child
+        self._watch.reads(child.stderr, Lines(self._heard))
+        self._watch.reads(self._notify.fileno(), self._notified)
+        self._watch.exits(child, lambda: self._died(child))
+
+    def _wait(self, seconds: float) -> None:
+        if not self._watch.until(lambda: self._ready, seconds=seconds):
+            raise DaemonNotReady(
+                f"buildkitd was not ready within PLP_START_TIMEOUT ({seconds:g} s)",
+                why=self.log.text()[-8:] or ["it said nothing"],
+                hint="Raise PLP_START_TIMEOUT on a slow machine; PLP_DEBUG=true shows the "
+                "daemon's whole log.",
+            )
+
+    def _heard(self, line: bytes) -> None:
+        self.log(line)
+        self._say(line.decode("utf-8", "replace"))
+
+    def _notified(self, message: bytes) -> None:
+        """A datagram of sd_notify(3): newline-separated assignments."""
+        if b"READY=1" in message.split(b"\n"):
+            self._ready = True
+
+    def _died(self, child: Child) -> None:
+        # The log's last words may still be on their way.
+        self._watch.until(lambda: False, seconds=LAST_WORDS, stoppable=False)
+        raise explain(self.log.text(), child.poll(), self.plan, ready=self._ready)
+
+    def _remove(self) -> None:
+        left = remove(self.plan.runtime, self._env)
+        for path in left:
+            self._say(f"could not remove {path}")
 
 
-def launch(plan: Plan, environ: Mapping[str, str], config: str, watch: Watch,
-           log: Callable[[str], None]) -> Daemon:
-    """Start the daemon, without waiting for it. ``log`` gets each line that it says.
-
-    Raises ToolNotFound, OSError.
-    """
-    if plan.sandbox is Sandbox.NONE:
-        leftovers.adopt_orphans()
-    uid, gid = (plan.account.uid, plan.account.gid) if plan.account else (os.geteuid(), os.getegid())
-    plan.runtime.config.write_text(config, "utf-8")
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(str(plan.runtime.notify_socket))
-    other = uid != os.geteuid()
-    if other:
-        for path in (plan.runtime.config, plan.runtime.notify_socket):
-            os.chown(path, uid, gid)
-    env = environment(plan, environ)
-    child = start(
-        arguments(plan),
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        uid=uid if other else None,
-        gid=gid if other else None,
-    )
-    daemon = Daemon(plan, watch, child, env)
-
-    def say(line: bytes) -> None:
-        daemon.log(line)
-        log(line.decode("utf-8", "replace"))
-
-    assert child.stderr is not None
-    watch.reads(child.stderr, Lines(say))
-    watch.reads(notify.detach(), daemon.notified)
-    watch.exits(child, daemon.died)
-    return daemon
+def sweep(environ: Mapping[str, str]) -> int:
+    """Remove the directories of runs that were killed; how many there were."""
+    found = 0
+    for runtime in abandoned(candidates(environ)):
+        remove(runtime, environ)
+        found += 1
+    return found

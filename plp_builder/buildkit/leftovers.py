@@ -119,11 +119,11 @@ def kill(pids: set[int], env: Mapping[str, str]) -> None:
                 continue
 
 
-def end_all(known: set[int], env: Mapping[str, str]) -> int:
-    """End whatever lives below us except ``known`` and reap it; how many there were."""
+def end_all(env: Mapping[str, str]) -> int:
+    """End whatever lives below us and reap it; how many there were."""
     ended: set[int] = set()
     for _ in range(_ROUNDS):
-        alive = descendants(os.getpid(), parents()) - known
+        alive = descendants(os.getpid(), parents())
         if not alive:
             break
         kill(alive, env)

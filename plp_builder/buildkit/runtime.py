@@ -1,14 +1,18 @@
 """The private directories of one run, and how they go away again.
 
 There are two, because the daemon may be another user's: what the client writes (it may be
-root) must not lie where the daemon's user could put a link in its way.
+root) must not lie where the daemon's user could put a link in its way. A lock in the client's
+directory tells the directories of a living run from those of one that was killed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -23,12 +27,19 @@ SOCKET_PATH_LIMIT = 107
 _NAME_ROOM = len("/plp-daemon-01234567/") + len(SOCKET_NAME)
 
 
+_CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """``client`` is ours alone; ``daemon`` belongs to the user who runs the daemon."""
+    """``client`` is ours alone; ``daemon`` belongs to the user who runs the daemon.
+
+    ``lock`` is a descriptor that is held as long as the run lives.
+    """
 
     client: Path
     daemon: Path
+    lock: int = -1
 
     @property
     def socket(self) -> Path:
@@ -93,14 +104,10 @@ def create(bases: Iterable[Path], uid: int, gid: int) -> Runtime:
         if not suits(base, uid, gid):
             refused.append(f"{base}: missing, closed to uid {uid}, or too long for a socket")
             continue
-        runtime = Runtime(base / f"plp-client-{token_hex(4)}", base / f"plp-daemon-{token_hex(4)}")
         try:
-            _make(runtime, uid, gid)
+            return _make(base, uid, gid)
         except OSError as error:
-            remove_quickly(runtime)
             refused.append(f"{base}: {error.strerror}")
-            continue
-        return runtime
     raise RootlessNotPermitted(
         "there is no directory for the daemon's socket and state",
         why=refused,
@@ -109,22 +116,44 @@ def create(bases: Iterable[Path], uid: int, gid: int) -> Runtime:
     )
 
 
-def _make(runtime: Runtime, uid: int, gid: int) -> None:
-    runtime.client.mkdir(0o700)
-    runtime.daemon.mkdir(0o700)
-    runtime.state.mkdir(0o700)
-    if uid != os.geteuid():
-        for directory in (runtime.state, runtime.daemon):
-            os.chown(directory, uid, gid)
+def _make(base: Path, uid: int, gid: int) -> Runtime:
+    token = token_hex(4)
+    client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
+    client.mkdir(0o700)
+    try:
+        lock = os.open(client / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        runtime = Runtime(client, daemon, lock)
+        daemon.mkdir(0o700)
+        runtime.state.mkdir(0o700)
+        if uid != os.geteuid():
+            for directory in (runtime.state, runtime.daemon):
+                os.chown(directory, uid, gid)
+    except OSError:
+        for path in (daemon / "state", daemon, client / "lock", client):
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
+    return runtime
 
 
-def remove_quickly(runtime: Runtime) -> None:
-    """Remove directories that are still empty."""
-    for directory in (runtime.state, runtime.daemon, runtime.client):
+def abandoned(bases: Iterable[Path]) -> Iterator[Runtime]:
+    """Directories of our own runs that were killed, each locked so that it is ours to remove."""
+    for base in dict.fromkeys(bases):
         try:
-            directory.rmdir()
+            names = os.listdir(base)
         except OSError:
             continue
+        for match in filter(None, map(_CLIENT.fullmatch, names)):
+            client = base / match[0]
+            with suppress(OSError):
+                lock = os.open(client / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    if os.fstat(lock).st_uid == os.geteuid() == client.lstat().st_uid:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        yield Runtime(client, base / f"plp-daemon-{match[1]}")
+                finally:
+                    os.close(lock)
 
 
 def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -133,6 +162,8 @@ def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
     An unprivileged user may not delete what subordinate users own: that takes the user
     namespace which rootlesskit makes.
     """
+    if runtime.lock >= 0:
+        os.close(runtime.lock)
     both = [str(runtime.client), str(runtime.daemon)]
     for command in (["rm"], ["rootlesskit", "--net=host", "rm"]):
         left = [path for path in both if os.path.lexists(path)]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from plp_builder.process import User
+
 CAP_SYS_ADMIN = 21
 """linux/capability.h"""
 
@@ -17,15 +19,6 @@ _TOOLS = (
     "newuidmap", "newgidmap", "fuse-overlayfs",
 )  # fmt: skip
 _PROC_STATUS_LIMIT = 1 << 16
-
-
-class User(NamedTuple):
-    """A line of /etc/passwd."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
 
 
 class Range(NamedTuple):

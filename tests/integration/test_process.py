@@ -35,9 +35,8 @@ def stop() -> Iterator[process.Stop]:
 
 @pytest.fixture
 def watch(stop: process.Stop) -> Iterator[process.Watch]:
-    watch = process.Watch(stop)
-    yield watch
-    watch.close()
+    with process.Watch(stop) as watch:
+        yield watch
 
 
 def shell(script: str, *arguments: str | Path) -> process.Child:
@@ -190,8 +189,7 @@ def test_another_user_gets_neither_groups_nor_capabilities(watch: process.Watch)
         ["sh", "-c", "id -u; id -G; grep CapEff /proc/self/status"],
         env=ENV,
         stdout=subprocess.PIPE,
-        uid=54321,
-        gid=54322,
+        user=process.User("somebody", 54321, 54322, "/"),
     )
     assert child.stdout is not None
     assert child.stdout.read().split() == [b"54321", b"54322", b"CapEff:", b"0" * 16]
@@ -213,7 +211,7 @@ while child.poll() is None or not os.path.exists({str(tmp_path / "up")!r}):
     time.sleep(0.01)
 while len(leftovers.descendants(os.getpid(), leftovers.parents())) < 2:
     time.sleep(0.01)
-print(leftovers.end_all(set(), dict(os.environ)))
+print(leftovers.end_all(dict(os.environ)))
 print(len(leftovers.descendants(os.getpid(), leftovers.parents())))
 """
     done = subprocess.run(

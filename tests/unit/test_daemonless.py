@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from plp_builder.buildkit.daemonless import (
-    Account,
     Plan,
     arguments,
     environment,
@@ -17,20 +16,21 @@ from plp_builder.buildkit.daemonless import (
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, RootlessNotPermitted
+from plp_builder.process import User
 
 RUNTIME = Runtime(Path("/tmp/client"), Path("/tmp/daemon"))
-USER = Account(1000, 1000, "builder", "/home/builder")
+USER = User("builder", 1000, 1000, "/home/builder")
 
 
 def plan(
-    account: Account | None = USER,
+    user: User | None = USER,
     sandbox: Sandbox = Sandbox.PROCESS,
     flags: tuple[str, ...] = (),
     *,
     debug: bool = False,
     offline: bool = False,
 ) -> Plan:
-    return Plan(RUNTIME, account, sandbox, flags, debug, offline)
+    return Plan(RUNTIME, user, sandbox, flags, debug, offline)
 
 
 def test_an_unprivileged_user_gets_the_process_sandbox_unless_proc_is_masked() -> None:
@@ -61,7 +61,7 @@ def test_the_daemon_gets_no_secrets_of_the_environment() -> None:
     env = environment(plan(), {"NPM_TOKEN": "s3cret", "PLP_LABELS": "a=b", "PATH": "/bin"})
     assert "s3cret" not in env.values()
     assert env["PATH"] == "/bin"
-    assert (env["HOME"], env["USER"]) == ("/home/builder", "builder")
+    assert (env["HOME"], env["USER"]) == ("/tmp/daemon", "builder")
 
 
 def test_an_offline_daemon_has_a_proxy_that_is_not_there() -> None:

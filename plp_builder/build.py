@@ -1,0 +1,236 @@
+"""The story of a build, top to bottom.
+
+What is needed later than the daemon is imported while the daemon starts: imports are the
+larger part of a small build's time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from plp_builder import __version__, log, solve
+from plp_builder import settings as variables
+from plp_builder.buildkit import buildctl, config, daemonless
+from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.errors import Failure, SettingInvalid
+from plp_builder.output import open_output
+from plp_builder.preflight import environment, inputs
+from plp_builder.preflight import paths as path_checks
+from plp_builder.process import Stop, Watch
+
+if TYPE_CHECKING:
+    from plp_builder.output import Output
+    from plp_builder.preflight.facts import Facts
+    from plp_builder.preflight.paths import Paths
+    from plp_builder.progress import Model
+    from plp_builder.results.console import Success
+    from plp_builder.settings import Settings
+    from plp_builder.solve import SolveRequest
+
+
+def main(environ: Mapping[str, str], stop: Stop) -> int:
+    """Build what ``environ`` asks for, tell the outcome on stderr, return the exit code."""
+    began = time.monotonic()
+    _configure_log(environ, None)
+    try:
+        settings = variables.load(environ)
+        _configure_log(environ, settings)
+        outcome = build(settings, environ, stop, began)
+    except Failure as failure:
+        _tell_failure(failure, environ)
+        return failure.exit_code
+    _tell_success(outcome, environ)
+    return 0
+
+
+def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: float) -> Success:
+    """Run one build, from settings to the archive in its place. Raises any Failure."""
+    stop.limit(settings.timeout)
+    _announce(settings)
+    paths = path_checks.check_paths(settings)
+    contexts = inputs.check_inputs(settings)
+    if refused := solve.refusals(settings):
+        raise SettingInvalid("a setting cannot be passed on to BuildKit", why=refused)
+    facts = environment.read_facts(environ)
+    environment.check_environment(facts)
+    _warn(settings, environ, paths)
+
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch(stop))
+        output = None
+        if "archive" in settings.outputs:
+            output = stack.enter_context(open_output(paths.build, settings.archive_name))
+        daemon = stack.enter_context(_daemon(settings, facts, environ, watch))
+
+        # The daemon takes its time to start: time for imports and for the cache.
+        from plp_builder.cache import portable
+        from plp_builder.progress import Model
+        from plp_builder.results.console import Success
+
+        paths = path_checks.stage(paths, daemon.plan.runtime.client)
+        cache = stack.enter_context(portable.opened(settings, paths, stop.check))
+        model = Model()
+        daemon.ready(settings.start_timeout)
+        _tell_daemon(daemon, facts, time.monotonic() - began)
+
+        request = solve.request(
+            settings,
+            paths,
+            now=datetime.now(UTC),
+            contexts=contexts,
+            cache_imports=cache.imports,
+            cache_export=cache.export,
+            metadata_file=daemon.plan.runtime.metadata,
+        )
+        _solve(request, settings, daemon, output, model, watch, environ)
+        archive = output.publish(stop.check, references=settings.image) if output else None
+        daemon.stop(daemonless.IDLE_GRACE)
+        cache.keep()
+
+    return Success(
+        seconds=time.monotonic() - began,
+        digest=str(archive.top.digest) if archive else "",
+        archive=output.path if output else None,
+        size=archive.size if archive else 0,
+        steps_total=model.steps_total,
+        steps_cached=model.steps_cached,
+        warnings=len(model.warnings),
+    )
+
+
+def _daemon(
+    settings: Settings, facts: Facts, environ: Mapping[str, str], watch: Watch
+) -> daemonless.Daemon:
+    """The daemon that fits the settings and this machine, not yet started."""
+    base = config.read(settings.buildkitd_config) if settings.buildkitd_config else ""
+    text = config.render(base, settings.registry_mirrors, settings.insecure_registries)
+    plan = daemonless.plan(
+        environment.daemon_user(facts),
+        settings.buildkitd_flags,
+        facts.proc_masks,
+        environ,
+        debug=settings.debug,
+        offline=settings.offline,
+        host_network=settings.network == "host",
+    )
+    return daemonless.Daemon(plan, environ, text, watch, lambda line: log.debug(line, of="buildkitd"))
+
+
+def _solve(
+    request: SolveRequest,
+    settings: Settings,
+    daemon: daemonless.Daemon,
+    output: Output | None,
+    model: Model,
+    watch: Watch,
+    environ: Mapping[str, str],
+) -> None:
+    """Let BuildKit build, and show how. Raises what explains a failure."""
+    from plp_builder import progress
+
+    colour = log.colourful(sys.stderr, environ)
+    shown = progress.create(
+        settings.progress,
+        settings.log_format,
+        log.Redacted(sys.stderr),
+        colour,
+        model,
+        verbose=settings.debug,
+    )
+
+    def tick(now: float) -> None:
+        shown.tick(now)
+        if ended := daemon.end_hanging_steps():
+            log.warning(
+                "ended processes that a step left running",
+                processes=ended,
+                hint="without the process sandbox they would make the build hang",
+            )
+
+    code = buildctl.solve(
+        daemon.endpoint,
+        solve.arguments(request),
+        env=solve.environment(request, environ),
+        stdout=output.file.fileno() if output else None,
+        watch=watch,
+        line=shown.feed,
+        tick=tick,
+    )
+    shown.finish(time.monotonic())
+    if code != 0:
+        from plp_builder.progress import failure
+
+        raise failure.explain(model)
+
+
+def _configure_log(environ: Mapping[str, str], settings: Settings | None) -> None:
+    """As the settings say; before they are known, as far as the environment can be read."""
+    given = environ.get("PLP_LOG_FORMAT", "").strip().lower()
+    log.configure(
+        settings.log_format if settings else "json" if given == "json" else "console",
+        ("debug" if settings.debug else settings.log_level) if settings else "info",
+        sys.stderr,
+        variables.secret_values(settings, environ) if settings else (),
+        colour=log.colourful(sys.stderr, environ),
+    )
+
+
+def _announce(settings: Settings) -> None:
+    log.info(
+        "plp-container-image-builder",
+        version=__version__,
+        source=settings.source_path,
+        context=settings.context,
+        dockerfile=settings.dockerfile,
+        build=settings.build_path,
+        cache=settings.cache_path if settings.cache_strategy != "off" else "off",
+    )
+
+
+def _warn(settings: Settings, environ: Mapping[str, str], paths: Paths) -> None:
+    for sentence in variables.warnings(environ):
+        log.warning(sentence)
+    for finding in paths.findings:
+        log.warning(finding.text, hint=finding.hint)
+
+
+def _tell_daemon(daemon: daemonless.Daemon, facts: Facts, seconds: float) -> None:
+    sandbox, user = daemon.plan.sandbox, daemon.plan.user
+    log.info(
+        "daemon ready",
+        user=user.name or user.uid if user else "root",
+        sandbox=sandbox.value,
+        seconds=round(seconds, 2),
+    )
+    if sandbox is Sandbox.ROOT:
+        log.warning(
+            "the daemon runs as root",
+            hint="a user with 65536 subordinate ids would let it run rootless; see `doctor`",
+        )
+    elif sandbox is Sandbox.NONE:
+        reasons = daemon.weakened or [f"{path} is masked" for path in facts.proc_masks[:1]]
+        log.warning(
+            "build steps run without the process sandbox",
+            reason="; ".join(reasons) or "PLP_BUILDKITD_FLAGS asks for it",
+            hint="in Docker, --security-opt systempaths=unconfined allows it",
+        )
+
+
+def _tell_success(outcome: Success, environ: Mapping[str, str]) -> None:
+    from plp_builder.results import console
+
+    event, keys = console.success_event(outcome)
+    log.outcome(event, keys, console.success(outcome, colour=log.colourful(sys.stderr, environ)))
+
+
+def _tell_failure(failure: Failure, environ: Mapping[str, str]) -> None:
+    from plp_builder.results import console
+
+    event, keys = console.failure_event(failure)
+    log.outcome(event, keys, console.failure(failure, colour=log.colourful(sys.stderr, environ)), level="error")

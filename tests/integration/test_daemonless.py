@@ -1,0 +1,174 @@
+"""The daemon's supervision: a real buildkitd, and ones that misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from plp_builder.buildkit import leftovers, runtime
+from plp_builder.buildkit.daemonless import Daemon, Plan
+from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.errors import DaemonDied, DaemonNotReady, RootlessNotPermitted, Terminated
+from plp_builder.process import Stop, Watch
+
+PATIENCE = 60.0
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a plain daemon takes root"),
+]
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop = Stop()
+    stop.listen()
+    yield stop
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, stop: Stop) -> Iterator[Start]:
+    """A daemon whose buildkitd is the given Python program."""
+    with Watch(stop) as watch:
+
+        def make(program: str) -> Daemon:
+            tool = tmp_path / "buildkitd"
+            tool.write_text(f"#!{sys.executable}\n{program}")
+            tool.chmod(0o755)
+            environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+            plan = Plan(runtime.create([Path("/tmp")], 0, 0), None, Sandbox.ROOT)
+            return Daemon(plan, environ, "", watch, lambda line: None)
+
+        yield make
+
+
+READY = """
+import os, socket
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+"""
+FOREVER = "import time\nwhile True: time.sleep(1)\n"
+
+
+def gone(daemon: Daemon) -> None:
+    """Nothing of a daemon is left: neither its directories nor a process that names them."""
+    plan = daemon.plan
+    assert not plan.runtime.client.exists()
+    assert not plan.runtime.daemon.exists()
+    marker = os.fsencode(plan.runtime.daemon)
+    for pid in leftovers.parents():
+        try:
+            assert marker not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert marker not in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+    assert str(plan.runtime.daemon) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_ready_is_what_the_daemon_says(fake: Start) -> None:
+    with fake(READY + FOREVER) as daemon:
+        daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+def test_the_runtime_directories_are_private(fake: Start) -> None:
+    with fake(READY + FOREVER) as daemon:
+        for path in (daemon.plan.runtime.client, daemon.plan.runtime.daemon):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_daemon_that_is_never_ready_is_given_up(fake: Start) -> None:
+    with (
+        pytest.raises(DaemonNotReady, match="PLP_START_TIMEOUT") as caught,
+        fake("import sys\nprint('still thinking', file=sys.stderr)\n" + FOREVER) as daemon,
+    ):
+        daemon.ready(1.0)
+    assert tuple(caught.value.why) == ("still thinking",)
+    gone(daemon)
+
+
+def test_a_daemon_that_dies_at_once_is_noticed_at_once(fake: Start) -> None:
+    program = "import sys\nsys.exit('buildkitd: something broke')\n"
+    began = time.monotonic()
+    with (
+        pytest.raises(DaemonDied, match="ended with code 1 before it was ready") as caught,
+        fake(program) as daemon,
+    ):
+        daemon.ready(10 * PATIENCE)
+    assert caught.value.why == ("buildkitd: something broke",)
+    assert time.monotonic() - began < PATIENCE
+    gone(daemon)
+
+
+def test_a_daemon_that_dies_in_the_middle_is_noticed(fake: Start) -> None:
+    with (
+        pytest.raises(DaemonDied, match="while it was needed"),
+        fake(READY + "time = __import__('time')\ntime.sleep(0.3)\nraise SystemExit(3)") as daemon,
+    ):
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: False, seconds=PATIENCE)
+    gone(daemon)
+
+
+def test_a_daemon_that_is_not_permitted_says_what_to_add(fake: Start) -> None:
+    program = "import sys\nsys.exit('error: fork/exec: operation not permitted')\n"
+    with pytest.raises(RootlessNotPermitted, match="operation not permitted"), fake(program) as daemon:
+        daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+def test_a_daemon_that_ignores_sigterm_is_killed(fake: Start) -> None:
+    program = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    with fake(program + READY + FOREVER) as daemon:
+        daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+def test_what_a_daemon_leaves_running_ends_with_it(fake: Start) -> None:
+    program = (
+        "import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "subprocess.Popen(['setsid', 'sleep', '1000'])\n"
+    )
+    with fake(program + READY + FOREVER) as daemon:
+        daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+def test_a_flood_of_log_lines_keeps_only_the_last(fake: Start) -> None:
+    program = "import sys\nfor n in range(300000): print('line', n, file=sys.stderr)\n"
+    with fake(program + READY + FOREVER) as daemon:
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: "line 299999" in daemon.log.text(), seconds=PATIENCE)
+        assert len(daemon.log.text()) == 400
+    gone(daemon)
+
+
+def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
+    with pytest.raises(Terminated), fake(FOREVER) as daemon:
+        os.kill(os.getpid(), signal.SIGTERM)
+        daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    living = runtime.create([tmp_path], os.geteuid(), os.getegid())
+    killed = runtime.create([tmp_path], os.geteuid(), os.getegid())
+    (killed.state / "file").write_text("left")
+    os.close(killed.lock)
+    found = list(runtime.abandoned([tmp_path]))
+    assert [each.client for each in found] == [killed.client]
+    for each in runtime.abandoned([tmp_path]):
+        assert runtime.remove(each, {"PATH": os.environ["PATH"]}) == ()
+    assert sorted(tmp_path.iterdir()) == sorted([living.client, living.daemon])
+    os.close(living.lock)
