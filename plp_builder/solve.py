@@ -18,6 +18,7 @@ from plp_builder.values import KeyValue, Secret, Ssh
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from plp_builder.preflight.inputs import NamedContext
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
 
@@ -40,19 +41,6 @@ class CacheExport(NamedTuple):
     path: Path
     tag: str
     mode: str
-
-
-class NamedContext(NamedTuple):
-    """A named build context, ready for BuildKit.
-
-    ``source`` is the frontend's own notation (`docker-image://…`, `https://…`) and then
-    ``path`` is None; or ``path`` is a directory, or, with a ``digest``, an OCI layout.
-    """
-
-    name: str
-    source: str = ""
-    path: Path | None = None
-    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import RootlessNotPermitted, ToolNotFound
-from plp_builder.preflight.facts import CAP_SYS_ADMIN, Facts, IdMapper, Range, User, read_facts
+from plp_builder.preflight.facts import CAP_SYS_ADMIN, Facts, IdMapper, Range, read_facts
 from plp_builder.preflight.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from plp_builder.process import User
 
 __all__ = ["check_environment", "daemon_user", "findings", "not_permitted", "read_facts"]
 
@@ -37,7 +39,7 @@ def daemon_user(facts: Facts) -> User | None:
     is that user, known to /etc/passwd or not.
     """
     if facts.uid != 0:
-        return _current(facts) or User(facts.environ_user, facts.uid, facts.gid, facts.home)
+        return _current(facts) or facts.stranger()
     if any(finding.ok is False for finding in _shared_rootless(facts)):
         return None
     able = [user for user in facts.users if user.uid != 0 and _has_ranges(facts, user)]

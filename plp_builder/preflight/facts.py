@@ -18,7 +18,8 @@ _TOOLS = (
     "buildkitd", "buildctl", "rootlesskit", "buildkit-runc", "runc", "setpriv",
     "newuidmap", "newgidmap", "fuse-overlayfs",
 )  # fmt: skip
-_PROC_STATUS_LIMIT = 1 << 16
+_FILE_LIMIT = 1 << 22
+_EMPTY_MOUNT_POINTS = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/proc/fs/nfs", "/proc/xen")
 
 
 class Range(NamedTuple):
@@ -80,6 +81,10 @@ class Facts:
         """Whether this process may use a capability now."""
         return bool(self.effective >> number & 1)
 
+    def stranger(self) -> User:
+        """The user of this process, when /etc/passwd does not know it."""
+        return User(self.environ_user, self.uid, self.gid, self.home)
+
     def has_bounding(self, number: int) -> bool:
         """Whether a program that it starts could get the capability at all."""
         return bool(self.bounding >> number & 1)
@@ -118,7 +123,7 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         == 1,
         kernel=parse_kernel(os.uname().release),
         fuse_overlayfs="fuse-overlayfs" in tools and os.access("/dev/fuse", os.R_OK | os.W_OK),
-        proc_masks=parse_proc_masks(_text(root / "proc/self/mountinfo", 1 << 22)),
+        proc_masks=parse_proc_masks(_text(root / "proc/self/mountinfo")),
         memory_limit=_number(_text(root / "sys/fs/cgroup/memory.max")),
         disks=_disks(environ),
     )
@@ -161,17 +166,26 @@ def parse_kernel(release: str) -> tuple[int, int]:
 
 
 def parse_proc_masks(mountinfo: str) -> tuple[str, ...]:
-    """What is mounted over parts of /proc: then a new proc cannot be mounted in a user namespace.
+    """The parts of /proc that something is mounted over, from proc_pid_mountinfo(5).
 
-    mount_namespaces(7), "Restrictions on mount namespaces": only a fully visible proc. A
-    mount over an empty directory (binfmt_misc) hides nothing.
+    Empty where a user namespace may mount a procfs of its own: the kernel allows that only
+    while another one is visible in full (mount_too_revealing in fs/namespace.c). What lies
+    on a mount point that the kernel keeps empty hides nothing.
     """
-    points = [fields[4] for line in mountinfo.splitlines() if len(fields := line.split()) > 4]
-    return tuple(
-        point
-        for point in points
-        if point.startswith("/proc/") and point != "/proc/sys/fs/binfmt_misc"
-    )
+    masks: list[str] = []
+    visible = False
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 7 or "-" not in fields:
+            continue
+        root, point, options = fields[3], fields[4], fields[5].split(",")
+        if point == "/proc":
+            kind = fields[fields.index("-") + 1 :][:1]
+            visible = kind == ["proc"] and root == "/" and "ro" not in options
+            masks.clear()
+        elif point.startswith("/proc/") and point not in _EMPTY_MOUNT_POINTS:
+            masks.append(point)
+    return tuple(masks) if visible else ("/proc", *masks)
 
 
 def _status(text: str) -> dict[str, str]:
@@ -179,7 +193,7 @@ def _status(text: str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in pairs}
 
 
-def _text(path: Path, limit: int = _PROC_STATUS_LIMIT) -> str:
+def _text(path: Path, limit: int = _FILE_LIMIT) -> str:
     try:
         with path.open("rb") as file:
             return file.read(limit).decode("utf-8", "surrogateescape")

@@ -6,11 +6,10 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plp_builder.errors import BuildContextNotUsable, Failure, SecretNotUsable, SshNotUsable
 from plp_builder.preflight.finding import open_regular, reason, show
-from plp_builder.solve import NamedContext
 
 if TYPE_CHECKING:
     from plp_builder.settings import Settings
@@ -24,6 +23,19 @@ MAX_KEY_SIZE = 100 * 1024
 
 _REMOTE = re.compile(r"(docker-image|https?|git|ssh)://.|git@.", re.IGNORECASE)
 _LAYOUT = "oci-layout://"
+
+
+class NamedContext(NamedTuple):
+    """A named build context, ready for BuildKit.
+
+    ``source`` is the frontend's own notation (`docker-image://…`, `https://…`) and then
+    ``path`` is None; or ``path`` is a directory, or, with a ``digest``, an OCI layout.
+    """
+
+    name: str
+    source: str = ""
+    path: Path | None = None
+    digest: str = ""
 
 
 def check_inputs(settings: Settings) -> tuple[NamedContext, ...]:

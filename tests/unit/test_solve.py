@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plp_builder import settings, solve
+from plp_builder.preflight.inputs import NamedContext
 from plp_builder.preflight.paths import Paths
 from plp_builder.values import KeyValue
 
@@ -207,9 +208,9 @@ def test_metadata_file() -> None:
 
 def test_named_contexts() -> None:
     contexts = (
-        solve.NamedContext("alpine", source="docker-image://alpine:3"),
-        solve.NamedContext("context", path=Path("/x,y=z")),
-        solve.NamedContext("base", path=Path("/layout"), digest=DIGEST),
+        NamedContext("alpine", source="docker-image://alpine:3"),
+        NamedContext("context", path=Path("/x,y=z")),
+        NamedContext("base", path=Path("/layout"), digest=DIGEST),
     )
     words = Words({}, contexts=contexts)
     options = words.options()
