@@ -79,6 +79,8 @@ def _started(directory: Path, *, limited: bool) -> Iterator[Engine]:
     runtime = Path(tempfile.mkdtemp(prefix="plp-e-", dir="/tmp"))
     engine = Engine(f"unix://{runtime}/docker.sock")
     log = directory / "dockerd.log"
+    bridge = Path("/sys/class/net/docker0")
+    had_bridge = bridge.exists()
     argv = [
         dockerd,
         f"--config-file={_configuration(directory, limited=limited)}",
@@ -107,6 +109,8 @@ def _started(directory: Path, *, limited: bool) -> Iterator[Engine]:
             process.wait()
         processes.own.discard(process.pid)
         shutil.rmtree(runtime, ignore_errors=True)
+        if bridge.exists() and not had_bridge:
+            subprocess.run(["ip", "link", "delete", bridge.name], check=False)
 
 
 @contextmanager
