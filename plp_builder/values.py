@@ -150,16 +150,12 @@ def parse_size(text: str, *, base: int = 1000) -> int:
     ``KiB``, ``MiB``… always count in 1024; ``k``, ``kB``… in ``base``.
     """
     number, unit = _split_unit(text.strip())
-    whole, _, fraction = number.partition(".")
     name = unit.lower().removesuffix("b")
     if name.endswith("i") and len(name) == 2:
         name, base = name[0], 1024
-    if (
-        name not in _SIZE_PREFIXES
-        or not _digits(whole)
-        or not (fraction == "" or _digits(fraction))
-    ):
+    if name not in _SIZE_PREFIXES or not _is_number(number):
         raise Refused(f"{shown(text)} is no size; use a number with a unit: 500k, 512MiB, 10GB")
+    whole, _, fraction = number.partition(".")
     factor: int = base ** _SIZE_PREFIXES[name]
     size = int(whole + fraction) * factor // int("1" + "0" * len(fraction))
     if not 1 <= size <= MAX_INT64:
@@ -195,7 +191,7 @@ def _no_duration(text: str) -> str:
 
 def _is_number(text: str) -> bool:
     whole, point, fraction = text.partition(".")
-    return len(text) <= 20 and _digits(whole) and (not point or _digits(fraction))
+    return len(text) <= 40 and _digits(whole) and (not point or _digits(fraction))
 
 
 def _digits(text: str) -> bool:

@@ -18,8 +18,9 @@ from plp_builder.values import (
     shown,
 )
 
-# Linux passes no single argument longer than this (MAX_ARG_STRLEN, the closing NUL included).
-MAX_ARGUMENT = 131_071
+# Linux passes no argument and no variable longer than 131,071 bytes (MAX_ARG_STRLEN less a NUL);
+# a frontend image gets each option in a variable, BUILDKIT_FRONTEND_OPT_n.
+MAX_ARGUMENT = 131_000
 
 
 def parse_build_args(text: str, environ: Mapping[str, str]) -> tuple[KeyValue, ...]:
@@ -70,14 +71,15 @@ def parse_labels(text: str) -> tuple[KeyValue, ...]:
 def parse_annotations(text: str) -> tuple[KeyValue, ...]:
     """``KEY=value`` a line, for the manifest.
 
-    BuildKit lowers the case of keys, drops keys that hold white space, and carries all
-    annotations in one argument: what would not arrive as given is refused.
+    buildctl lowers the case of keys, BuildKit drops keys that hold a space, and all annotations
+    travel in one argument: what would not arrive as given is refused. A key cannot reach another
+    scope (`annotation-index.`, `annotation[platform].`): the scope ends before the key begins.
     """
     annotations = parse_key_values(text)
     problems = [
         f"{shown(annotation.key)}: {reason}"
         for annotation in annotations
-        if (reason := _bad_annotation(annotation))
+        if (reason := _bad_annotation_key(annotation.key))
     ]
     # Two quotes, a comma and the prefix "annotation." around each; a quote inside is doubled.
     sizes = (_bytes(a.key + a.value) + (a.key + a.value).count('"') + 15 for a in annotations)
@@ -88,16 +90,13 @@ def parse_annotations(text: str) -> tuple[KeyValue, ...]:
     return annotations
 
 
-def _bad_annotation(annotation: KeyValue) -> str:
-    key = annotation.key
+def _bad_annotation_key(key: str) -> str:
     if reason := _bad_key(key):
         return reason
-    if any(character.isspace() for character in key):
-        return "BuildKit drops annotation keys that hold white space"
+    if " " in key:
+        return "BuildKit drops annotation keys that hold a space"
     if not _stays_in_lower_case(key):
         return f"BuildKit lowers the case of annotation keys; use {shown(key.lower())}"
-    if "\r" in annotation.value:
-        return "the value holds a carriage return, which does not arrive"
     return ""
 
 

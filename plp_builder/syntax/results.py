@@ -14,6 +14,7 @@ from plp_builder.values import (
 
 # Room for the temporary name that stands beside the archive until it is complete.
 MAX_ARCHIVE_NAME = 255 - 32
+MAX_PLAIN_TEXT = 4096
 LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can write
 
 LEVELS = {"gzip": (0, 9), "estargz": (0, 9), "zstd": (0, 22)}
@@ -58,7 +59,10 @@ def parse_epoch(text: str) -> int:
 
 
 def parse_plain_text(text: str) -> str:
-    """One line of text, for an annotation."""
+    """One line of text for an annotation, at most 4096 bytes. It is never shown: an address may
+    hold a password."""
     if escaped := control_character(text):
-        raise Refused(f"holds the control character {escaped}")
+        raise Refused(f"holds the control character {escaped}; use one line of text")
+    if len(text.encode()) > MAX_PLAIN_TEXT:
+        raise Refused(f"is longer than {MAX_PLAIN_TEXT} bytes")
     return text

@@ -1,0 +1,3 @@
+"""Collections of difficult inputs, as data."""
+
+from __future__ import annotations
