@@ -76,6 +76,7 @@ def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: flo
         paths = path_checks.stage(paths, daemon.plan.runtime.client)
         cache = stack.enter_context(portable.opened(settings, paths, stop.check))
         model = Model()
+        daemonless.sweep(environ)
         daemon.ready(settings.start_timeout)
         _tell_daemon(daemon, facts, time.monotonic() - began)
 
