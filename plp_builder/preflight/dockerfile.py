@@ -82,7 +82,7 @@ def read(path: Path, *, limit: int = MAX_SIZE) -> bytes:
     Raises `DockerfileNotUsable`.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow=False) as file:
             content = file.read(limit + 1)
     except PermissionError:
         raise DockerfileNotUsable(

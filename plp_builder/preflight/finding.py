@@ -33,12 +33,14 @@ def reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> BinaryIO:
     """Open a regular file to read it; never waits, as opening a FIFO would.
 
-    Raises OSError, with ENXIO for everything that is no regular file.
+    Raises OSError, with ENXIO for everything that is no regular file; without ``follow``
+    also with ELOOP for a link.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    nofollow = 0 if follow else os.O_NOFOLLOW
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | nofollow)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.ENXIO, "Not a regular file", os.fspath(path))
