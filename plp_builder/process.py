@@ -342,6 +342,7 @@ class Watch:
             self.until(ended_or_hurried, seconds=grace, stoppable=False)
         child.signal(signal.SIGKILL, group=group)
         self.until(ended, seconds=KILL_WAIT, stoppable=False)
+        self.forget(child)
         return child.poll()
 
 
