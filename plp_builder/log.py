@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from math import isfinite
 from typing import Any, TextIO
 
@@ -27,13 +28,14 @@ _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return datetime.now(UTC).astimezone()
 
 
 class _Configuration:
     """What ``configure`` was given, and the structlog logger once there is one."""
 
     def __init__(self) -> None:
+        self.deferred: list[tuple[datetime, str, str, Mapping[str, object]]] | None = None
         self.set("console", "info", None, (), False, _now)
 
     def set(
@@ -52,7 +54,6 @@ class _Configuration:
         self.clock = clock
         self.hide = redactor(redact)
         self.logger: Any = None
-        self.deferred: list[tuple[datetime, str, str, Mapping[str, object]]] | None = None
 
 
 _current = _Configuration()
@@ -70,7 +71,8 @@ def configure(
     """Say how events are written: ``format`` console or json, from ``level`` on, to ``stream``.
 
     ``stream`` None is the standard error of the moment of the first event. ``redact`` are the
-    values that must never appear; ``clock`` gives aware times. May be called again.
+    values that must never appear; ``clock`` gives aware times: a console shows them as they are,
+    JSON in UTC. May be called again; events that ``defer`` keeps are written as the last call says.
     """
     _current.set(format, level, stream, redact, colour, clock)
 
@@ -92,12 +94,14 @@ def error(event: str, **keys: object) -> None:
     _write("error", event, keys)
 
 
-def outcome(event: str, keys: Mapping[str, object], lines: Iterable[str], *, level: str = "info") -> None:
-    """The last word of a run: ``lines`` for people, whatever the level, or one event as JSON."""
+def outcome(
+    event: str, keys: Mapping[str, object], lines: Iterable[str], *, level: str = "info"
+) -> None:
+    """The last word of a run, whatever PLP_LOG_LEVEL: ``lines`` for people, or one JSON event."""
     release()
     current = _current
     if current.json:
-        _write(level, event, keys)
+        _emit(level, event, keys)
     else:
         Writer(current.stream or sys.stderr).lines(current.hide(line) for line in lines)
 
@@ -113,9 +117,13 @@ def release() -> None:
     current.deferred = None
     clock = current.clock
     for moment, level, event, keys in kept or ():
-        current.clock = lambda moment=moment: moment  # type: ignore[misc]
+        current.clock = partial(_the_same, moment)
         _write(level, event, keys)
     current.clock = clock
+
+
+def _the_same(moment: datetime) -> datetime:
+    return moment
 
 
 class Redacted:
@@ -148,6 +156,11 @@ def _write(level: str, event: str, keys: Mapping[str, object]) -> None:
     if current.deferred is not None:
         current.deferred.append((current.clock(), level, event, keys))
         return
+    _emit(level, event, keys)
+
+
+def _emit(level: str, event: str, keys: Mapping[str, object]) -> None:
+    current = _current
     try:
         if current.logger is None:
             current.logger = _logger(current)
@@ -163,15 +176,19 @@ def _logger(current: _Configuration) -> Any:
     lazily("asyncio")
     import structlog
 
+    # The moment of an event is asked for when it is written: ``release`` sets the clock back.
+    def clock() -> datetime:
+        return current.clock()
+
     return structlog.wrap_logger(
         _Lines(current.stream or sys.stderr),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _Clean(current.hide),
-            _Json(lambda: current.clock()) if current.json else _Console(lambda: current.clock(), current.colour),
+            _Json(clock) if current.json else _Console(clock, current.colour),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(current.level),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
         context_class=dict,
         cache_logger_on_first_use=False,
     )
@@ -233,7 +250,7 @@ class _Json:
 
 
 class _Console:
-    """A structlog processor: local time, level, event, keys; a traceback on lines of its own."""
+    """A structlog processor: time, level, event, keys; a traceback on lines of its own."""
 
     def __init__(self, clock: Callable[[], datetime], colour: bool) -> None:
         self._clock = clock

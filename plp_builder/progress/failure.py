@@ -28,10 +28,6 @@ _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)$")
 _IMAGE = re.compile(
     r"failed to resolve source metadata for (?P<image>\S+): (?P<reason>.*)", re.DOTALL
 )
-_IMAGE_PLATFORM = re.compile(
-    r"(?:failed to solve: )?(?P<image>\S+): .*(?P<reason>no match for platform in manifest.*)",
-    re.DOTALL,
-)
 
 
 class LastWords(NamedTuple):
@@ -84,7 +80,7 @@ def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
         "\n".join(words.excerpt),
     )
     why = [*output[-SHOWN_LINES:], *words.excerpt]
-    image = _IMAGE.search(error) or _IMAGE_PLATFORM.match(error)
+    image = _IMAGE.search(error)
     if image:
         what = f"image {printable(image['image'])} is not available"
         reason = image["reason"].removeprefix(f"{image['image']}: ")
