@@ -77,19 +77,19 @@ def configure(
     _current.set(format, level, stream, redact, colour, clock)
 
 
-def debug(event: str, **keys: object) -> None:
+def debug(event: str, /, **keys: object) -> None:
     _write("debug", event, keys)
 
 
-def info(event: str, **keys: object) -> None:
+def info(event: str, /, **keys: object) -> None:
     _write("info", event, keys)
 
 
-def warning(event: str, **keys: object) -> None:
+def warning(event: str, /, **keys: object) -> None:
     _write("warning", event, keys)
 
 
-def error(event: str, **keys: object) -> None:
+def error(event: str, /, **keys: object) -> None:
     """``exc_info=True`` adds the traceback of the exception being handled."""
     _write("error", event, keys)
 

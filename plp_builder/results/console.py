@@ -30,7 +30,7 @@ def success(outcome: Success, *, colour: bool = False) -> list[str]:
     if outcome.warnings:
         facts.insert(0, ("checks", f"{_count(outcome.warnings, 'warning')}, see above"))
     if outcome.steps_total:
-        facts.insert(0, ("steps", _steps(outcome)))
+        facts.insert(0, ("steps", f"{outcome.steps_cached} of {outcome.steps_total} cached"))
     if outcome.digest:
         facts.insert(0, ("digest", printable(outcome.digest)))
     if outcome.archive is not None:
@@ -52,7 +52,7 @@ def failure(failed: Failure, *, colour: bool = False) -> list[str]:
     head = f"ERROR {failed.name}:"
     lines = [f"{_RED}{head}{RESET}" if colour else head]
     lines[0] += f" {printable(failed.what)}"
-    why = [printable(line) for text in failed.why for line in (text.splitlines() or [""])]
+    why = _why(failed)
     lines += [
         f"  {'why:' if number == 0 else '':5} | {line}".rstrip() for number, line in enumerate(why)
     ]
@@ -82,16 +82,14 @@ def failure_event(failed: Failure) -> tuple[str, dict[str, object]]:
     return "build failed", {
         "error": failed.name,
         "what": printable(failed.what),
-        "why": [printable(line) for text in failed.why for line in text.splitlines()],
-        "hint": printable(failed.hint),
+        "why": _why(failed),
+        "hint": " ".join(printable(line) for line in failed.hint.splitlines()),
         "exit_code": failed.exit_code,
     }
 
 
-def _steps(outcome: Success) -> str:
-    if outcome.steps_cached == outcome.steps_total:
-        return f"{outcome.steps_total} of {outcome.steps_total} cached, nothing to do"
-    return f"{outcome.steps_cached} of {outcome.steps_total} cached"
+def _why(failed: Failure) -> list[str]:
+    return [printable(line) for text in failed.why for line in (text.splitlines() or [""])]
 
 
 def _count(number: int, noun: str) -> str:
