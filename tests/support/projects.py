@@ -46,11 +46,13 @@ class Project:
         return not self.images and set(self.needs) <= {"busybox"}
 
     def copy_to(self, source: Path, *, busybox: Path | None = None) -> Path:
-        """Copy the project to ``source``, which must not exist, and return it.
+        """Copy the project to ``source``, in place of what is there, and return it.
 
         ``busybox`` is a statically linked one; ValueError if it is needed and not given.
         """
-        shutil.copytree(FOLDER / self.name, source, symlinks=True)
+        if source.exists():
+            shutil.rmtree(source)
+        shutil.copytree(FOLDER / self.name, source, symlinks=True, copy_function=shutil.copy)
         if "busybox" in self.needs:
             if busybox is None:
                 raise ValueError(f"{self.name} needs a static busybox")
