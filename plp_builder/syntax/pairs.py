@@ -50,8 +50,13 @@ def parse_build_args(text: str, environ: Mapping[str, str]) -> tuple[KeyValue, .
 
 
 def unset_build_args(text: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The bare keys of PLP_BUILD_ARGS that ``environ`` does not hold."""
-    keys = (line for _, line in parse_lines(text) if "=" not in line)
+    """The bare keys of PLP_BUILD_ARGS that ``environ`` does not hold; none of a text in error."""
+    try:
+        arguments = parse_lines(text)
+        parse_build_args(text, environ)
+    except Refused:
+        return ()
+    keys = (line for _, line in arguments if "=" not in line)
     return tuple(dict.fromkeys(key for key in keys if key not in environ))
 
 

@@ -59,8 +59,10 @@ def parse_epoch(text: str) -> int:
 
 
 def parse_plain_text(text: str) -> str:
-    """One line of text for an annotation, at most 4096 bytes. It is never shown: an address may
-    hold a password."""
+    """One line of text for an annotation, at most 4096 bytes.
+
+    No error shows it, since an address may hold a password.
+    """
     if escaped := control_character(text):
         raise Refused(f"holds the control character {escaped}; use one line of text")
     if len(text.encode()) > MAX_PLAIN_TEXT:

@@ -163,6 +163,28 @@ def test_a_bare_build_argument_takes_its_value_from_the_environment() -> None:
     )
 
 
+def test_warnings_are_no_place_for_errors() -> None:
+    """Whoever asks for warnings about a text that load() refuses gets none."""
+    assert settings.warnings({"PLP_BUILD_ARGS": "A\r\nB"}) == ()
+    assert settings.warnings({"PLP_BUILD_ARGS": "\x1b[31mA"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("id=a,env=", "env= is empty"),
+        ("id=,src=/x", "id= is empty"),
+        ("id=a,id=b,src=/x", "id= is given twice"),
+        ("src=/x", "id= is missing"),
+        ("id=a,src=/x,env=X", "use env= or src="),
+        ("id=a,src=/x\nid=a,src=/y", 'the id "a" is given twice'),
+    ],
+)
+def test_a_bad_secret_says_what_is_wrong(line: str, said: str) -> None:
+    (problem,) = problems({"PLP_SECRETS": line})
+    assert said in problem
+
+
 def test_no_value_of_a_build_argument_or_secret_is_shown() -> None:
     environ = {
         "PLP_BUILD_ARGS": "A\nB\nC=hunter2",
