@@ -43,8 +43,10 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
         _configure_log(environ, settings)
         outcome = build(settings, environ, stop, began)
     except Failure as failure:
-        _tell_failure(failure, environ)
-        return failure.exit_code
+        return _tell_failure(failure, environ)
+    except Exception as error:
+        log.error("unexpected error", exc_info=True)
+        return _tell_failure(_unexpected(error), environ)
     _tell_success(outcome, environ)
     return 0
 
@@ -52,6 +54,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
 def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: float) -> Success:
     """Run one build, from settings to the archive in its place. Raises any Failure."""
     stop.limit(settings.timeout)
+    log.defer()
     _announce(settings)
     paths = path_checks.check_paths(settings)
     contexts = inputs.check_inputs(settings)
@@ -68,7 +71,8 @@ def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: flo
             output = stack.enter_context(open_output(paths.build, settings.archive_name))
         daemon = stack.enter_context(_daemon(settings, facts, environ, watch))
 
-        # The daemon takes its time to start: time for imports and for the cache.
+        # The daemon takes its time to start: time for imports, for the log, for the cache.
+        log.release()
         from plp_builder.cache import portable
         from plp_builder.progress import Model
         from plp_builder.results.console import Success
@@ -230,8 +234,17 @@ def _tell_success(outcome: Success, environ: Mapping[str, str]) -> None:
     log.outcome(event, keys, console.success(outcome, colour=log.colourful(sys.stderr, environ)))
 
 
-def _tell_failure(failure: Failure, environ: Mapping[str, str]) -> None:
+def _tell_failure(failure: Failure, environ: Mapping[str, str]) -> int:
     from plp_builder.results import console
 
     event, keys = console.failure_event(failure)
     log.outcome(event, keys, console.failure(failure, colour=log.colourful(sys.stderr, environ)), level="error")
+    return failure.exit_code
+
+
+def _unexpected(error: Exception) -> Failure:
+    return Failure(
+        "the builder met an error that it does not know",
+        why=[f"{type(error).__name__}: {error}"],
+        hint="This is a defect of the builder: please report it with the log above.",
+    )
