@@ -2,7 +2,7 @@
 
 ``configure`` once, then ``info("daemon ready", user="plp", seconds=0.07)``. structlog is imported
 at the first event that is written, since it costs more than the rest of a start. Logging never
-raises, and known secrets never get out (see `redaction`).
+raises, and known secrets never get out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from functools import partial
 from math import isfinite
 from typing import Any, TextIO
 
-from plp_builder.redaction import redactor
-from plp_builder.terminal import RESET, Writer, printable
+from plp_builder.terminal import RESET, Writer, printable, redactor
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 EVENT_WIDTH = 24
@@ -60,7 +59,7 @@ _current = _Configuration()
 
 
 def configure(
-    format: str = "console",  # noqa: A002 - the word of PLP_LOG_FORMAT
+    format: str = "console",
     level: str = "info",
     stream: TextIO | None = None,
     redact: tuple[str, ...] = (),

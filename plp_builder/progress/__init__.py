@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import Protocol, TextIO
 
 from plp_builder.progress.events import MAX_LINE_BYTES, parse
-from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Step
+from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started
+from plp_builder.progress.step import Step
 from plp_builder.terminal import Writer, decode
 
 __all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from plp_builder.errors import BaseImageNotAvailable, BuildFailed
 from plp_builder.progress import hints
-from plp_builder.progress.model import CANCELED, Model, Step
+from plp_builder.progress.model import Model
+from plp_builder.progress.step import CANCELED, Step
 from plp_builder.terminal import printable, shorten
 
 SHOWN_LINES = 20

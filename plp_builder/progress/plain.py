@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TextIO
 
 from plp_builder.progress.events import CheckWarning
-from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Step, Warned
+from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Warned
+from plp_builder.progress.step import Step
 from plp_builder.terminal import (
     RESET,
     Writer,

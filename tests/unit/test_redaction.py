@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plp_builder.redaction import redactor
+from plp_builder.terminal import redactor
 
 LETTERS = st.characters(exclude_characters="\x00", codec="utf-8")
 
