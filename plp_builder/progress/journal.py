@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from plp_builder import log
 from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Warned
-from plp_builder.progress.step import Step
 from plp_builder.progress.plain import HEARTBEAT, SHOWN_AFTER
+from plp_builder.progress.step import Step
 from plp_builder.terminal import printable
 
 
