@@ -51,6 +51,8 @@ __all__ = [
     "VARIABLES",
     "Settings",
     "Variable",
+    "default",
+    "described",
     "load",
     "secret_values",
     "unknown_variables",
@@ -93,7 +95,7 @@ class _Environment(PydanticBaseSettingsSource):
         text = self._environ.get(names.given_name(field_name, self._environ))
         if not text:
             return None, field_name, False
-        given = (text, self._environ) if described(field).environ else (text,)
+        given = (text, self._environ) if _described(field).environ else (text,)
         return given, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -105,10 +107,8 @@ class _Environment(PydanticBaseSettingsSource):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def described(field: Any) -> Variable:
-    """The ``Variable`` of a field of ``Settings.model_fields``."""
-    variable: Variable = next(mark for mark in field.metadata if isinstance(mark, Variable))
-    return variable
+def _described(field: Any) -> Variable:
+    return next(mark for mark in field.metadata if isinstance(mark, Variable))
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -271,6 +271,16 @@ class Settings(BaseSettings):
 
 VARIABLES: Final[Mapping[str, str]] = {variable_name(name): name for name in Settings.model_fields}
 """The field behind each variable, in the order of the contract."""
+
+
+def described(field: str) -> Variable:
+    """What ``Settings`` says about the variable of a field."""
+    return _described(Settings.model_fields[field])
+
+
+def default(field: str) -> object:
+    """The value of a field whose variable is not set."""
+    return Settings.model_fields[field].default
 
 
 def load(environ: Mapping[str, str]) -> Settings:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from plp_builder import __version__
-from plp_builder.settings import ALIASES, NOT_IMPLEMENTED, VARIABLES, Settings, described
+from plp_builder.settings import ALIASES, NOT_IMPLEMENTED, VARIABLES, default, described
 
 WIDTH = 100
 _HEAD = """\
@@ -29,7 +29,7 @@ def text() -> str:
     names = max(map(len, VARIABLES)) + 2
     defaults = max(len(_default(field)) for field in VARIABLES.values()) + 2
     for name, field in VARIABLES.items():
-        variable = described(Settings.model_fields[field])
+        variable = described(field)
         if variable.group != group:
             group = variable.group
             lines += ["", f"{group}:"]
@@ -51,10 +51,10 @@ def _row(columns: str, meaning: str) -> Iterator[str]:
 
 def _default(field: str) -> str:
     """How the default of ``field`` is written; ``-`` for one that is empty."""
-    info = Settings.model_fields[field]
-    written = described(info).default
+    written = described(field).default
     if written:
         return written
-    if isinstance(info.default, bool):
-        return str(info.default).lower()
-    return "-" if info.default in {None, "", ()} else str(info.default)
+    value = default(field)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "-" if value in {None, "", ()} else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plp_builder import usage
-from plp_builder.settings import ALIASES, NOT_IMPLEMENTED, VARIABLES, Settings, described
+from plp_builder.settings import ALIASES, NOT_IMPLEMENTED, VARIABLES, described
 
 LINES = usage.text().splitlines()
 
@@ -11,7 +11,7 @@ LINES = usage.text().splitlines()
 def test_every_variable_has_a_line_with_its_meaning() -> None:
     for name, field in VARIABLES.items():
         (line,) = [line for line in LINES if line.startswith(f"  {name} ")]
-        assert described(Settings.model_fields[field]).meaning[:20] in line
+        assert described(field).meaning[:20] in line
 
 
 def test_what_is_not_implemented_is_said_to_be_so() -> None:
