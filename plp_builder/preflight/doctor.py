@@ -7,6 +7,7 @@ are tried for real, because only the kernel knows all the reasons to refuse them
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -122,7 +123,12 @@ def _trials(facts: Facts, environ: Mapping[str, str]) -> Iterator[Finding]:
     user = environment.daemon_user(facts)
     if user is None or "rootlesskit" not in facts.tools:
         return
-    with tempfile.TemporaryDirectory(prefix="plp-doctor-") as name:
+    base = next(filter(_open_to_all, _bases(environ)), None)
+    if base is None:
+        text = "not tried: no directory for temporary files that every user can reach"
+        yield Finding("rootlesskit", None, text, "Mount a writable /tmp.")
+        return
+    with tempfile.TemporaryDirectory(prefix="plp-doctor-", dir=base) as name:
         home = Path(name)
         if facts.uid == 0:
             os.chown(home, user.uid, user.gid)
@@ -139,6 +145,21 @@ def _trials(facts: Facts, environ: Mapping[str, str]) -> Iterator[Finding]:
         else:
             text = "; ".join(("build steps cannot have process ids of their own", *said))
             yield Finding("sandbox trial", None, text)
+
+
+def _bases(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    given = environ.get("TMPDIR", "")
+    usual = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what is made there is private
+    return (Path(given), *usual) if given.startswith("/") else usual
+
+
+def _open_to_all(base: Path) -> bool:
+    """Whether we can write there, and another user get through."""
+    try:
+        ways = [path.stat().st_mode & stat.S_IXOTH for path in (base, *base.parents)]
+    except OSError:
+        return False
+    return all(ways) and os.access(base, os.W_OK)
 
 
 def _try_rootlesskit(
