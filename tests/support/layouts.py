@@ -111,7 +111,7 @@ def image_files(*, tags: list[str] | None = None, **members: object) -> Files:
     return finish(files, entry)
 
 
-def tar_of(files: Mapping[str, bytes], format: int = tarfile.USTAR_FORMAT) -> bytes:  # noqa: A002
+def tar_of(files: Mapping[str, bytes], format: int = tarfile.USTAR_FORMAT) -> bytes:
     """The files as a tar, sorted as BuildKit does it; made by the standard library."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:

@@ -59,7 +59,7 @@ def with_index(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_an_archive_is_described(format: int) -> None:  # noqa: A002
+def test_an_archive_is_described(format: int) -> None:
     files: Files = {}
     entry = layouts.add_image(files, annotations={"a": "b"})
     entry["annotations"] = {
