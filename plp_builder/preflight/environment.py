@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import RootlessNotPermitted, ToolNotFound
+from plp_builder.preflight import machine
 from plp_builder.preflight.facts import CAP_SYS_ADMIN, Facts, IdMapper, Range, read_facts
 from plp_builder.preflight.finding import Finding
 
@@ -78,10 +79,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_tools(facts),
         _who(facts),
         *_rootless(facts),
-        _kernel(facts),
-        _process_sandbox(facts),
-        *_space(facts),
-        _memory(facts),
+        *machine.findings(facts),
     )
 
 
@@ -259,53 +257,6 @@ def _home(facts: Facts, user: User) -> Finding:
         f"HOME {home or '(not set)'} is not writable; registry credentials are read from it only",
         "Set HOME to a directory of the user.",
     )
-
-
-def _kernel(facts: Facts) -> Finding:
-    version = ".".join(map(str, facts.kernel))
-    if facts.kernel >= (5, 11) or facts.fuse_overlayfs:
-        return Finding("kernel", True, version)
-    return Finding(
-        "kernel",
-        None,
-        f"{version} has no overlay file system for rootless builds: they copy every layer",
-        "Use Linux 5.11 or later, or fuse-overlayfs with /dev/fuse.",
-    )
-
-
-def _process_sandbox(facts: Facts) -> Finding:
-    if not facts.proc_masks:
-        return Finding("process sandbox", True, "possible")
-    return Finding(
-        "process sandbox",
-        None,
-        f"the container hides parts of /proc ({facts.proc_masks[0]}, …): build steps share "
-        "the process ids of the builder",
-        "Docker: add --security-opt systempaths=unconfined, or --privileged.",
-    )
-
-
-def _space(facts: Facts) -> tuple[Finding, ...]:
-    found = []
-    for disk in facts.disks:
-        text = f"{disk.free_bytes / 1e9:.1f} GB free"
-        if disk.free_inodes is not None and disk.free_inodes < 10_000:
-            found.append(Finding(disk.name, None, f"{disk.free_inodes} files more", "Free some."))
-        elif disk.free_bytes < 1_000_000_000:
-            found.append(Finding(disk.name, None, f"only {text}", "Free some space there."))
-        else:
-            found.append(Finding(disk.name, True, text))
-    return tuple(found)
-
-
-def _memory(facts: Facts) -> Finding:
-    limit = facts.memory_limit
-    if limit is None:
-        return Finding("memory", True, "no limit of the container")
-    if limit < 512 * 2**20:
-        text = f"the container is limited to {limit // 2**20} MiB"
-        return Finding("memory", None, text, "Give it 512 MiB or more.")
-    return Finding("memory", True, f"{limit // 2**20} MiB")
 
 
 def _current(facts: Facts) -> User | None:
