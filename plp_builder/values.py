@@ -14,7 +14,7 @@ MAX_INT64 = 2**63 - 1
 MAX_SHOWN = 80
 
 
-class Refused(ValueError):  # noqa: N818 - it reads as what happened to the value
+class Refused(ValueError):
     """A text that is no value; ``problems`` holds one sentence for each thing wrong with it."""
 
     def __init__(self, *problems: str) -> None:
