@@ -14,12 +14,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from plp_builder.progress.events import MAX_LINE_BYTES, parse
 from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started
 from plp_builder.progress.step import Step
-from plp_builder.terminal import Writer, decode
+from plp_builder.terminal import Stream, Writer, decode
 
 __all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]
 
@@ -53,7 +53,7 @@ class Sink(Protocol):
 def create(
     mode: str,
     log_format: str,
-    stream: TextIO,
+    stream: Stream,
     colour: bool,
     model: Model,
     *,
@@ -137,7 +137,7 @@ class _Watch:
 class _RawJson:
     """BuildKit's lines verbatim, for a machine that reads them."""
 
-    def __init__(self, stream: TextIO, model: Model) -> None:
+    def __init__(self, stream: Stream, model: Model) -> None:
         self._writer = Writer(stream)
         self._model = model
 

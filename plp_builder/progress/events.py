@@ -97,14 +97,16 @@ def parse(line: bytes) -> tuple[Event, ...]:
         return ()
     if not isinstance(status, dict) or _STATUS_KEYS.isdisjoint(status):
         return _text(line)
-    # A step's last output and its completion may share a message: the output goes first.
     vertices = [_vertex(item) for item in _objects(status, "vertexes")]
+    logs = [_log(item) for item in _objects(status, "logs")]
+    # A step's last output and its completion may share a message: the output goes first.
+    last = [vertex for vertex in vertices if logs and vertex.completed is not None]
     return (
-        *(vertex for vertex in vertices if vertex.completed is None),
+        *(vertex for vertex in vertices if not logs or vertex.completed is None),
         *(_status(item) for item in _objects(status, "statuses")),
         *(_warning(item) for item in _objects(status, "warnings")),
-        *(_log(item) for item in _objects(status, "logs")),
-        *(vertex for vertex in vertices if vertex.completed is not None),
+        *logs,
+        *last,
     )
 
 

@@ -61,7 +61,7 @@ def last_words(texts: Sequence[str]) -> LastWords:
                 number += 1
             excerpt = (text, *_around_marks(body))
         number += 1
-    return LastWords(_PREFIXES.sub("", "\n".join(error).strip()), excerpt)
+    return LastWords(_message("\n".join(error)), excerpt)
 
 
 def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
@@ -72,7 +72,7 @@ def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
     """
     words = last_words(tuple(stderr_tail) or tuple(model.texts))
     step = _failed_step(model, words.error)
-    error = words.error or (_PREFIXES.sub("", step.error) if step else "")
+    error = words.error or (_message(step.error) if step else "")
     output = list(step.lines) if step else []
     case = hints.Case(
         error,
@@ -120,9 +120,15 @@ def _what(step: Step | None, error: str) -> tuple[str, bool]:
 def _failed_step(model: Model, error: str) -> Step | None:
     """The step that the error is about; others may have failed because of it, or beside it."""
     for step in model.steps.values():
-        if step.error and not step.canceled and step.error in error:
+        if step.error and not step.canceled and _message(step.error) in error:
             return step
     return model.failed
+
+
+def _message(error: str) -> str:
+    """BuildKit's error without the names of the layers it came through, fit to be shown."""
+    lines = (printable(line).rstrip() for line in error.splitlines())
+    return _PREFIXES.sub("", "\n".join(lines).strip())
 
 
 def _around_marks(body: list[str]) -> list[str]:

@@ -42,7 +42,8 @@ class Journal:
                 url=printable(warning.url),
             )
         elif isinstance(change, Said):
-            log.info("buildctl output", line=printable(change.text))
+            tell = log.debug if change.noise else log.info
+            tell("buildctl output", line=printable(change.text))
 
     def tick(self, now: float) -> None:
         for step, begun in self._begun.items():

@@ -11,7 +11,7 @@ from collections import deque
 from typing import NamedTuple
 
 from plp_builder.progress.events import CheckWarning, Event, Log, Status, Text, Vertex
-from plp_builder.progress.step import Step
+from plp_builder.progress.step import Span, Step
 from plp_builder.terminal import decode, shorten
 
 KEPT_LINE_LENGTH = 2_000
@@ -23,6 +23,12 @@ MAX_PARTIAL_BYTES = 16 << 10
 
 _EXCERPT_HEAD = re.compile(r"\S.*:\d+$")
 _EXCERPT_RULE = re.compile(r"-{20,}$")
+_NOISE = re.compile(
+    # Another process holds the blob for a moment; it is tried again, and a real failure to write
+    # ends in an error of the exporting step.
+    r'msg="\(\*service\)\.Write failed".* locked for '
+    r'|msg="failed check for fsverity support"'
+)
 _TO_COLUMN_ONE = re.compile(rb"\x1b\[[01]?G")
 
 
@@ -51,9 +57,13 @@ class Warned(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A line of buildctl that belongs to no step and is not its final error."""
+    """A line of buildctl that belongs to no step and is not its final error.
+
+    ``noise`` is what BuildKit's client says of its own inner life in builds that are well.
+    """
 
     text: str
+    noise: bool = False
 
 
 Change = Started | Line | Finished | Warned | Said
@@ -76,7 +86,7 @@ class Model:
     @property
     def steps_total(self) -> int:
         """Instructions that BuildKit worked on (see ``Step.counts``)."""
-        return sum(1 for step in self.steps.values() if step.counts and step.intervals)
+        return sum(1 for step in self.steps.values() if step.counts and step.spans)
 
     @property
     def steps_cached(self) -> int:
@@ -115,7 +125,7 @@ class Model:
             self._head = None
         for step in self.steps.values():
             changes += self._flush(step)
-            if step.intervals and not step.running and not all(step.members.values()):
+            if step.spans and not step.running and not all(step.members.values()):
                 step.members = dict.fromkeys(step.members, True)
                 changes.append(Finished(step))
         return changes
@@ -137,23 +147,24 @@ class Model:
         step.members.setdefault(event.digest, False)
         if event.started is None:
             return []
-        changes: list[Change] = []
-        was_known = event.started in step.intervals
-        if not step.intervals:
-            changes.append(Started(step))
+        at = (event.digest, event.started)
+        known = step.spans.get(at)
         if event.completed is None:
-            if was_known:
-                return []
-            if not changes and not step.running:
-                changes.append(Started(step))
-            step.intervals[event.started] = None
-            step.members[event.digest] = False
-            return changes
-        if was_known and step.intervals[event.started] == event.completed and not event.error:
+            return [] if known else self._begin(step, at, event)
+        if known and known.stop == event.completed and not event.error:
             return []
-        step.intervals[event.started] = event.completed
-        step.members[event.digest] = True
-        step.cached = event.cached and (step.cached or len(step.intervals) == 1)
+        return self._end(step, at, event)
+
+    def _begin(self, step: Step, at: tuple[str, float], event: Vertex) -> list[Change]:
+        again = step.running
+        step.spans[at] = Span(None, event.cached)
+        step.members[event.digest] = False
+        return [] if again else [Started(step)]
+
+    def _end(self, step: Step, at: tuple[str, float], event: Vertex) -> list[Change]:
+        changes: list[Change] = [] if step.spans else [Started(step)]
+        step.spans[at] = Span(event.completed, event.cached)
+        step.members[event.digest] = not step.member_running(event.digest)
         if event.error and (not step.error or step.canceled):
             step.error = event.error
             if not step.canceled and self.failed is None:
@@ -184,7 +195,7 @@ class Model:
         if step is None:
             step = self._step(event.vertex, event.vertex, "")
         changes: list[Change] = []
-        if not step.intervals:
+        if not step.spans:
             changes.append(Started(step))
         stream = 1 if event.stream == 1 else 2
         data = step.partial.pop(stream, b"") + event.data
@@ -211,7 +222,7 @@ class Model:
         return Line(step, text, seconds)
 
     def _flush(self, step: Step) -> list[Change]:
-        seconds = max((stop for stop in step.intervals.values() if stop is not None), default=None)
+        seconds = step.stopped
         partial, step.partial = step.partial, {}
         return [
             self._line(step, rest, self._since(step, seconds))
@@ -246,5 +257,5 @@ class Model:
         if _EXCERPT_HEAD.match(event.text):
             self._head = event.text
         else:
-            changes.append(Said(event.text))
+            changes.append(Said(event.text, _NOISE.search(event.text) is not None))
         return changes

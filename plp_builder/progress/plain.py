@@ -7,13 +7,12 @@ and the seconds since its start, and its end says ``CACHED``, ``DONE 1.2s``, ``C
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from plp_builder.progress.events import CheckWarning
-from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Warned
+from plp_builder.progress.model import Change, Finished, Line, Model, Started, Warned
 from plp_builder.progress.step import Step
 from plp_builder.terminal import (
     RESET,
+    Stream,
     Writer,
     decode,
     human_duration,
@@ -36,7 +35,7 @@ class Plain:
     """Writes a build to a stream as plain lines, coloured if ``colour``."""
 
     def __init__(
-        self, stream: TextIO, model: Model, *, colour: bool = False, verbose: bool = False
+        self, stream: Stream, model: Model, *, colour: bool = False, verbose: bool = False
     ) -> None:
         self._writer = Writer(stream)
         self._model = model
@@ -60,7 +59,7 @@ class Plain:
             self._finished(change.step, now)
         elif isinstance(change, Warned):
             self._lines.append(self._paint(f"WARNING {describe(change.warning)}", _YELLOW))
-        elif isinstance(change, Said):
+        elif not change.noise or self._verbose:
             self._lines.append(f"buildctl: {printable(change.text)}".rstrip())
 
     def tick(self, now: float) -> None:

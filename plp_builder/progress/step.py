@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import NamedTuple
 
 KEPT_LINES = 50
 CANCELED = "context canceled"
@@ -11,24 +12,28 @@ CANCELED = "context canceled"
 _NUMBERED = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] (?P<instruction>\S+)")
 
 
+class Span(NamedTuple):
+    """A time of work: ``stop`` is None while it lasts."""
+
+    stop: float | None
+    cached: bool
+
+
 class Step:
     """One line of the Dockerfile, or one of BuildKit's own tasks, while it is built.
 
-    ``number`` is 0 until somebody shows the step. ``intervals`` maps the times at which BuildKit
-    started it to those at which it completed: it may do so more than once.
+    ``number`` is 0 until somebody shows the step. ``spans`` are the times of work by the vertex
+    (a step may be a group of them) and the moment of its start: BuildKit may start and complete
+    a vertex more than once. ``members`` tells which vertices are complete.
     """
 
-    __slots__ = (
-        "cached", "error", "intervals", "lines", "members", "name", "number", "partial",
-        "transfers",
-    )  # fmt: skip
+    __slots__ = ("error", "lines", "members", "name", "number", "partial", "spans", "transfers")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.number = 0
-        self.cached = False
         self.error = ""
-        self.intervals: dict[float, float | None] = {}
+        self.spans: dict[tuple[str, float], Span] = {}
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.members: dict[str, bool] = {}
         self.partial: dict[int, bytes] = {}
@@ -51,11 +56,35 @@ class Step:
 
     @property
     def started(self) -> float | None:
-        return min(self.intervals, default=None)
+        return min((start for _, start in self.spans), default=None)
+
+    @property
+    def stopped(self) -> float | None:
+        return max(
+            (span.stop for span in self.spans.values() if span.stop is not None), default=None
+        )
 
     @property
     def running(self) -> bool:
-        return None in self.intervals.values()
+        return any(span.stop is None for span in self.spans.values())
+
+    def member_running(self, digest: str) -> bool:
+        """Whether the vertex is at work."""
+        return any(
+            span.stop is None for (member, _), span in self.spans.items() if member == digest
+        )
+
+    @property
+    def cached(self) -> bool:
+        """Whether the result was at hand and no work was done.
+
+        BuildKit fetches a cached result within a longer span that says so; work before or after
+        that span was work.
+        """
+        at_hand = [(at, span) for at, span in self.spans.items() if span.cached]
+        return bool(at_hand) and all(
+            any(_within(at, span, *cached) for cached in at_hand) for at, span in self.spans.items()
+        )
 
     @property
     def canceled(self) -> bool:
@@ -64,11 +93,10 @@ class Step:
 
     @property
     def duration(self) -> float:
-        """Seconds of work in all completed intervals, overlaps counted once."""
+        """Seconds of work in all completed spans, overlaps counted once."""
         total, until = 0.0, float("-inf")
-        for start, stop in sorted(
-            (start, stop) for start, stop in self.intervals.items() if stop is not None
-        ):
+        spans = [(at[1], span.stop) for at, span in self.spans.items() if span.stop is not None]
+        for start, stop in sorted(spans):
             total += max(0.0, stop - max(start, until))
             until = max(until, stop)
         return total
@@ -82,3 +110,9 @@ class Step:
     def expected(self) -> int:
         """Bytes to receive in all, as far as BuildKit knows; 0 when it does not."""
         return sum(total for _, total in self.transfers.values())
+
+
+def _within(at: tuple[str, float], span: Span, other_at: tuple[str, float], other: Span) -> bool:
+    if at[0] != other_at[0] or at[1] < other_at[1]:
+        return False
+    return other.stop is None or (span.stop is not None and span.stop <= other.stop)

@@ -23,7 +23,13 @@ def texts(changes: list[Change]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "cached", "total"),
-    [("built", 0, 3), ("cached", 3, 3), ("run-fails", 1, 2), ("parallel", 1, 3)],
+    [
+        ("built", 0, 3),
+        ("cached", 3, 3),
+        ("run-fails", 1, 2),
+        ("parallel", 1, 3),
+        ("copy-link-cached", 5, 5),
+    ],
 )
 def test_steps_that_people_count(name: str, cached: int, total: int) -> None:
     _, model = watch(recorded(name))
@@ -96,6 +102,21 @@ def test_a_step_is_cached_only_if_all_of_it_was() -> None:
         vertex("v", started=moment(2), completed=moment(3), cached=True),
     )
     assert not model.steps["v"].cached
+
+
+def test_a_result_that_is_fetched_is_cached() -> None:
+    """BuildKit reports the fetching as times of work within a longer one."""
+    model = Model()
+    apply(
+        model,
+        vertex("v", started=moment(0), cached=True),
+        vertex("v", started=moment(1)),
+        vertex("v", started=moment(1), completed=moment(2)),
+    )
+    assert model.steps["v"].running
+    changes = apply(model, vertex("v", started=moment(0), completed=moment(3), cached=True))
+    assert [type(change) for change in changes] == [Finished]
+    assert model.steps["v"].cached
 
 
 def test_a_group_is_one_step() -> None:
@@ -214,6 +235,14 @@ def test_last_words_are_kept_apart_from_other_lines() -> None:
         'time="x" level=warning msg="y"'
     ]
     assert "error: failed to solve" in model.texts[-1]
+
+
+def test_noise_of_buildctl_is_told_as_such() -> None:
+    noise = (
+        b'time="x" level=error msg="(*service).Write failed" error="rpc error: code = Unavailable '
+        b'desc = ref layer-sha256:00 locked for 92ms (since x): unavailable"\n'
+    )
+    assert apply(Model(), noise) == [Said(noise.decode().strip(), True)]
 
 
 def test_a_line_like_the_head_of_an_excerpt_is_not_lost() -> None:

@@ -102,6 +102,19 @@ def test_lines_of_other_libraries() -> None:
     assert shown == "buildctl: http2: server closed\n"
 
 
+def test_noise_of_buildctl_is_for_the_curious() -> None:
+    noise = b'time="x" level=warning msg="failed check for fsverity support" error="y"\n'
+    assert Console().feed(0, noise) == []
+    assert Console(verbose=True).feed(0, noise) == [f"buildctl: {noise.decode().strip()}"]
+
+
+def test_a_cached_step_that_is_fetched() -> None:
+    shown, _ = watch(recorded("copy-link-cached"))
+    assert [line for line in shown.splitlines() if "CACHED" in line or "DONE" in line] == [
+        f"#{number} CACHED" for number in (1, 2, 3, 4, 5)
+    ]
+
+
 def test_an_end_that_is_taken_back_is_not_told() -> None:
     """BuildKit completes a step for an instant and begins it again."""
     console = Console()
