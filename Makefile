@@ -37,7 +37,7 @@ e2e: ## Tests of the images (arrive with the images)
 	@echo "The container tests arrive with the container images: nothing to run yet."
 
 soak: setup ## The long tests: many rounds of killing, corrupting and racing
-	$(VENV)/pytest tests/integration -m soak $(PYTEST)
+	$(VENV)/pytest tests/integration -m soak --timeout=3600 $(PYTEST)
 
 bench: setup ## Measure against upstream's daemonless script
 	$(VENV)/python -m benchmarks
