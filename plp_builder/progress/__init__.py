@@ -62,8 +62,8 @@ def create(
     """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson).
 
     It feeds ``model`` and writes to ``stream``; with ``log_format`` json it makes log events
-    instead (except rawjson, which passes BuildKit's lines through). ``verbose`` also shows
-    BuildKit's own short tasks.
+    instead (except rawjson, which passes BuildKit's lines through: the output of steps is base64
+    there, so that no redaction reaches it). ``verbose`` also shows BuildKit's own short tasks.
     """
     if mode == "rawjson":
         return _RawJson(stream, model)

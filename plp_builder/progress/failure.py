@@ -120,7 +120,7 @@ def _what(step: Step | None, error: str) -> tuple[str, bool]:
 def _failed_step(model: Model, error: str) -> Step | None:
     """The step that the error is about; others may have failed because of it, or beside it."""
     for step in model.steps.values():
-        if step.error and not step.canceled and _message(step.error) in error:
+        if step.error and _message(step.error) in error:
             return step
     return model.failed
 

@@ -189,6 +189,13 @@ def test_however_output_is_cut_the_text_is_the_same(text: str, size: int) -> Non
     assert texts(apply(model, *pieces)) == [text]
 
 
+def test_a_progress_bar_without_end_is_one_line() -> None:
+    model = Model()
+    changes = apply(model, *(output("v", b"%6d of many\r" % number) for number in range(5_000)))
+    assert texts(changes) == []
+    assert texts(model.finish()) == ["  4999 of many"]
+
+
 def test_memory_is_bounded() -> None:
     """A step that prints without end, in one line or in many, is not kept."""
     model = Model()

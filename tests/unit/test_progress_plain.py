@@ -120,6 +120,7 @@ def test_an_end_that_is_taken_back_is_not_told() -> None:
     console = Console()
     console.feed(0, vertex("v", "[1/2] FROM alpine", started=moment(0), completed=moment(0.001)))
     assert console.feed(0.01, vertex("v", "[1/2] FROM alpine", started=moment(0.01))) == []
+    assert console.tick(1) == []
     done = vertex("v", "[1/2] FROM alpine", started=moment(0.01), completed=moment(4.01))
     assert console.feed(4, done) == []
     assert console.tick(4.1) == []
@@ -154,6 +155,13 @@ def test_long_tasks_of_buildkit_are_shown() -> None:
     console.feed(2, vertex("v", name, started=moment(0), completed=moment(2.5)))
     console.progress.finish(3)
     assert console.new() == ["#1 DONE 2.5s, 345.6 MB"]
+
+
+def test_a_long_task_is_shown_at_its_end_if_nobody_looked_before() -> None:
+    console = Console()
+    name = "[internal] load build context"
+    console.feed(0, vertex("v", name, started=moment(0), completed=moment(1.5)))
+    assert console.tick(1) == ["#1 [internal] load build context", "#1 DONE 1.5s"]
 
 
 def test_failed_tasks_of_buildkit_are_shown() -> None:
@@ -266,7 +274,8 @@ def test_json_log_events() -> None:
         shown.feed(line, 0)
     shown.feed(vertex("long", "[3/3] RUN long", started=moment(0)), 0)
     shown.tick(30)
-    shown.finish(30)
+    shown.tick(31)
+    shown.finish(31)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert {event.pop("timestamp") for event in events} == {"2026-01-01T00:00:00.000Z"}
     assert events[0] == {
