@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.cache.files import replace_durably
+from plp_builder.cache.files import remove, replace_durably
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.archive import REF_NAME
@@ -68,6 +69,15 @@ def write(directory: Path, entries: tuple[Descriptor, ...]) -> None:
         "mediaType": INDEX_TYPE,
         "manifests": [descriptor_members(entry) for entry in entries],
     }
-    if not (directory / layout.LAYOUT).is_file():
-        replace_durably(directory / layout.LAYOUT, layout.LAYOUT_CONTENT)
     replace_durably(directory / layout.INDEX, json.dumps(index, separators=(",", ":")).encode())
+
+
+def mark(directory: Path) -> None:
+    """See that the file is there that makes the directory an OCI layout. Raises OSError."""
+    path = directory / layout.LAYOUT
+    with suppress(OSError, ArchiveInvalid):
+        if layout.read_small(path, layout.LAYOUT) == layout.LAYOUT_CONTENT:
+            return
+    if path.is_dir():
+        remove(path)
+    replace_durably(path, layout.LAYOUT_CONTENT)

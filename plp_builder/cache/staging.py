@@ -165,6 +165,7 @@ def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
         entries = pruning.newest_last(before, own)
         if entries != before or pruning.disk_usage(staged.layout) > max_size:
             _keep_entries(staged, entries, max_size, record, check, warn)
+        index.mark(staged.layout)
         record.write(staged.layout)
         _remove_leftovers(staged.layout)
 

@@ -115,6 +115,7 @@ def damage_round(daemon: Daemon, source: Path, cache: Path, number: int, cold: s
     path = files[number % len(files)]
     data = bytearray(path.read_bytes())
     path.chmod(0o644)
+    assert data, path
     position = (number * 7919) % len(data)
     if number // len(files) % 2:
         path.write_bytes(data[:position])

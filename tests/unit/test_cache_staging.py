@@ -186,21 +186,47 @@ def test_a_record_that_cannot_be_read_only_costs_time(cache: Cache, record: byte
     assert cache.warnings == []
 
 
-def test_large_blobs_are_hashed_in_threads_that_can_be_stopped(cache: Cache) -> None:
+def test_large_blobs_are_hashed_in_threads(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "_ALONE", -1)
+    cache.build("app", [b"one", b"two", b"three"])
+    (cache.layout / ".verified.json").unlink()
+    _flipped(_blob(b"two")(cache.layout))
+    assert cache.prepare("app").imports == ()
+    assert "other content" in cache.warnings[0].why[0]
+
+
+def test_threads_that_hash_can_be_stopped(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     class StopError(Exception):
         pass
+
+    def hang(directory: object, descriptor: object, stop: threading.Event) -> bool:
+        return stop.wait()
 
     def check() -> None:
         if any(thread.name == "verify" for thread in threading.enumerate()):
             raise StopError
 
-    cache.build("app", [bytes([number]) * 20_000_000 for number in range(2)])
+    cache.build("app")
     (cache.layout / ".verified.json").unlink()
+    monkeypatch.setattr(verification, "_ALONE", -1)
+    monkeypatch.setattr(verification, "_is_correct", hang)
     with pytest.raises(StopError):
         staging.prepare(cache.path, "app", check=check, warn=cache.warnings.append)
     assert not any(thread.name == "verify" for thread in threading.enumerate())
-    assert cache.prepare("app").imports
     assert cache.warnings == []
+
+
+def test_a_blob_that_cannot_be_read_costs_a_warning(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    cache.build("app")
+    (cache.layout / ".verified.json").unlink()
+    monkeypatch.setattr(verification, "_is_correct", fail)
+    assert cache.try_prepare("app") is None
+    assert [type(warning) for warning in cache.warnings] == [CacheNotUsable]
 
 
 # --- damage -----------------------------------------------------------------------------
@@ -417,6 +443,17 @@ def test_whatever_byte_is_wrong_the_next_build_works(tmp_path: Path, data: st.Da
     cache.warnings.clear()
     assert cache.prepare("app").imports
     assert cache.warnings == []
+
+
+@pytest.mark.parametrize("damage", [_truncated, Path.unlink, _directory, _link, _fifo])
+def test_the_file_that_marks_a_layout_is_mended(
+    cache: Cache, damage: Callable[[Path], None]
+) -> None:
+    cache.build("app")
+    damage(cache.layout / "oci-layout")
+    assert cache.build("app").imports
+    assert (cache.layout / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+    assert not (cache.layout / "oci-layout").is_symlink()
 
 
 # --- what the file system or other builds refuse -----------------------------------------

@@ -222,6 +222,26 @@ def test_a_name_that_comes_twice_is_refused(name: str) -> None:
     refuse(with_member(unchanged, name), "twice")
 
 
+def test_a_header_whose_checksum_is_wrong_is_refused() -> None:
+    """Even where the byte that changed means nothing, as in a member's time."""
+    data = bytearray(_GOOD)
+    data[512 + 136] ^= 1
+    refuse(bytes(data), "no valid member header at byte 512")
+
+
+def test_a_directory_has_no_content() -> None:
+    def change(member: tarfile.TarInfo) -> None:
+        member.type = tarfile.DIRTYPE
+        member.size = 512
+
+    refuse(with_member(change), "directory with content")
+
+
+def test_the_member_that_is_cut_off_is_named() -> None:
+    data = layouts.tar_of({"index.json": b"x" * 5000})
+    refuse(data[:4096], "ends inside 'index.json'")
+
+
 def test_content_behind_the_end_is_refused() -> None:
     refuse(_GOOD + b"x" * 512, "behind its end")
 

@@ -231,6 +231,16 @@ def test_a_longer_manifest_moves_what_follows(build: Path) -> None:
         assert verify(file).repo_tags == ("app:1", *wanted)
 
 
+def test_a_shorter_manifest_leaves_nothing_behind_the_end(build: Path) -> None:
+    files = layouts.image_files()
+    files["manifest.json"] = json.dumps(json.loads(files["manifest.json"]), indent=900).encode()
+    with open_output(build, NAME) as output:
+        output.file.write(layouts.tar_of(files))
+        output.publish(no_check, references=["a"])
+    with (build / NAME).open("rb") as file:
+        assert verify(file).repo_tags == ("a:latest",)
+
+
 def test_an_archive_without_docker_manifest_keeps_its_bytes(build: Path) -> None:
     files = layouts.image_files()
     del files["manifest.json"]
