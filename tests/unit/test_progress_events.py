@@ -82,7 +82,8 @@ def test_warning_with_its_lines() -> None:
 
 
 def test_the_lines_of_a_warning_span_all_its_ranges() -> None:
-    line = b'{"warnings":[{"range":[{"start":{"line":7},"end":{"line":9}},{"start":{"line":4}},{"start":{"line":5}}]}]}'
+    places = [{"start": {"line": 7}, "end": {"line": 9}}, *({"start": {"line": n}} for n in (4, 5))]
+    line = json.dumps({"warnings": [{"range": places}]}).encode()
     (found,) = parse(line)
     assert isinstance(found, CheckWarning)
     assert (found.line, found.last_line) == (4, 9)

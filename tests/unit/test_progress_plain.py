@@ -305,6 +305,30 @@ def test_json_log_events() -> None:
     ]
 
 
+def test_json_log_events_of_buildctl_and_of_long_tasks() -> None:
+    stream, model = io.StringIO(), Model()
+    log.configure("json", "info", stream)
+    shown = progress.create("auto", "json", stream, False, model)
+    shown.feed(b"http2: server closed\n", 0)
+    shown.feed(b'time="x" level=warning msg="failed check for fsverity support"\n', 0)
+    shown.feed(vertex("v", "exporting to oci image format", started=moment(0)), 0)
+    shown.tick(0.5)
+    shown.tick(1)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(event["event"], event.get("line", event.get("name"))) for event in events] == [
+        ("buildctl output", "http2: server closed"),
+        ("step started", "exporting to oci image format"),
+    ]
+
+
+def test_a_sign_of_life_of_a_context_whose_size_is_unknown() -> None:
+    console = Console()
+    console.feed(0, vertex("v", "[internal] load build context", started=moment(0)))
+    console.tick(1)
+    console.feed(2, status("v", "transferring context:", 2_000_000))
+    assert console.tick(31) == ["#1 still running, 31.0s, 2.0 MB"]
+
+
 @pytest.mark.parametrize("mode", ["plain", "quiet", "rawjson"])
 def test_a_closed_stream_does_no_harm(mode: str) -> None:
     stream = io.StringIO()
