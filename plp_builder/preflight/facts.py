@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from plp_builder.process import User
 CAP_SYS_ADMIN = 21
 """linux/capability.h"""
 
+_HARMLESS = re.compile(r"/proc/(sys/fs/binfmt_misc|fs/nfsd|fs/nfs|openprom|xen)$")
+"""Mount points that the kernel itself keeps empty: what lies on them hides nothing."""
+
 _TOOLS = (
     "buildkitd", "buildctl", "rootlesskit", "buildkit-runc", "runc", "setpriv",
     "newuidmap", "newgidmap", "fuse-overlayfs",
 )  # fmt: skip
 _FILE_LIMIT = 1 << 22
-_EMPTY_MOUNT_POINTS = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/proc/fs/nfs", "/proc/xen")
 
 
 class Range(NamedTuple):
@@ -166,26 +169,25 @@ def parse_kernel(release: str) -> tuple[int, int]:
 
 
 def parse_proc_masks(mountinfo: str) -> tuple[str, ...]:
-    """The parts of /proc that something is mounted over, from proc_pid_mountinfo(5).
+    """The parts of /proc that something is mounted over, from /proc/self/mountinfo.
 
-    Empty where a user namespace may mount a procfs of its own: the kernel allows that only
-    while another one is visible in full (mount_too_revealing in fs/namespace.c). What lies
-    on a mount point that the kernel keeps empty hides nothing.
+    Empty where a user namespace may mount a procfs: while another one is visible in full
+    (``mount_too_revealing`` in Linux' fs/namespace.c). Format: proc_pid_mountinfo(5).
     """
-    masks: list[str] = []
+    masked: list[str] = []
     visible = False
     for line in mountinfo.splitlines():
         fields = line.split(" ")
         if len(fields) < 7 or "-" not in fields:
             continue
         root, point, options = fields[3], fields[4], fields[5].split(",")
+        kind = fields[fields.index("-") + 1 :][:1]
         if point == "/proc":
-            kind = fields[fields.index("-") + 1 :][:1]
             visible = kind == ["proc"] and root == "/" and "ro" not in options
-            masks.clear()
-        elif point.startswith("/proc/") and point not in _EMPTY_MOUNT_POINTS:
-            masks.append(point)
-    return tuple(masks) if visible else ("/proc", *masks)
+            masked.clear()
+        elif point.startswith("/proc/") and not _HARMLESS.match(point):
+            masked.append(point)
+    return tuple(masked) if visible else ("/proc", *masked)
 
 
 def _status(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def test_all_is_well(given: Facts) -> None:
 
 
 def test_root_gives_the_daemon_to_uid_1000() -> None:
-    assert environment.daemon_user(MACHINE) == ANN
+    low = User("low", 7, 7, "/")
+    ranges = (*MACHINE.subuid, *MACHINE.subgid, Range("low", 1, 65536))
+    given = replace(MACHINE, users=(low, *MACHINE.users), subuid=ranges, subgid=ranges)
+    assert environment.daemon_user(given) == ANN
 
 
 def test_else_to_the_lowest_uid_that_can() -> None:
@@ -268,6 +272,7 @@ PROC = "22 1 0:21 / /proc rw,nosuid - proc proc rw\n"
         (PROC + "23 22 0:9 / /proc/a rw shared:3 - tmpfs x rw\n" + PROC, ()),
         (PROC.replace("rw,", "ro,"), ("/proc",)),
         (PROC.replace(" / ", " /x "), ("/proc",)),
+        ("22 1 0:21 / /proc rw -\n", ("/proc",)),
         ("", ("/proc",)),
     ],
 )
@@ -322,6 +327,17 @@ def test_read_facts(tmp_path: Path) -> None:
     assert found.memory_limit == 1000000
     assert found.home_writable
     assert [disk.name for disk in found.disks] == ["space at build path", "space at cache path"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_setuid_of_another_user_is_not_enough(tmp_path: Path) -> None:
+    tool = tmp_path / "newuidmap"
+    tool.touch()
+    os.chown(tool, 1, 1)
+    tool.chmod(0o4755)
+    mapper = facts.read_facts({"PATH": str(tmp_path)}, tmp_path).newuidmap
+    assert mapper is not None
+    assert not mapper.setuid_root
 
 
 def test_read_facts_of_an_empty_machine(tmp_path: Path) -> None:

@@ -122,9 +122,12 @@ def test_context(tree: Tree) -> None:
         assert tree.check(PLP_CONTEXT=given).context == tree.source / "app"
 
 
-@pytest.mark.parametrize("given", ["..", "app/../../b", "out", "/", "none", "Dockerfile", "loop"])
+@pytest.mark.parametrize(
+    "given", ["..", "app/../../b", "out", "../s-2", "/", "none", "Dockerfile", "loop"]
+)
 def test_context_outside_or_no_directory(tree: Tree, given: str) -> None:
     (tree.source / "app").mkdir()
+    (tree.root / "s-2").mkdir()
     (tree.source / "out").symlink_to(tree.build)
     (tree.source / "loop").symlink_to("loop")
     assert "PLP_CONTEXT" in tree.failure(ContextNotUsable, PLP_CONTEXT=given).what
