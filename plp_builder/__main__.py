@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(version.text(os.environ))
         case unknown:
-            print(f"plp-builder: unknown arguments: {' '.join(map(ascii, unknown))}", file=sys.stderr)
-            print("It is driven by environment variables: see --help.", file=sys.stderr)
+            print(f"unknown arguments: {' '.join(map(ascii, unknown))}", file=sys.stderr)
+            print("The builder is driven by environment variables: see --help.", file=sys.stderr)
             return 1
     return 0
 

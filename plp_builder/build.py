@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log, solve
@@ -44,7 +43,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
         outcome = build(settings, environ, stop, began)
     except Failure as failure:
         return _tell_failure(failure, environ)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence
         log.error("unexpected error", exc_info=True)
         return _tell_failure(_unexpected(error), environ)
     _tell_success(outcome, environ)
@@ -62,7 +61,7 @@ def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: flo
         raise SettingInvalid("a setting cannot be passed on to BuildKit", why=refused)
     facts = environment.read_facts(environ)
     environment.check_environment(facts)
-    _warn(settings, environ, paths)
+    _warn(environ, paths)
 
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(stop))
@@ -124,7 +123,9 @@ def _daemon(
         offline=settings.offline,
         host_network=settings.network == "host",
     )
-    return daemonless.Daemon(plan, environ, text, watch, lambda line: log.debug(line, of="buildkitd"))
+    return daemonless.Daemon(
+        plan, environ, text, watch, lambda line: log.debug("buildkitd", line=line)
+    )
 
 
 def _solve(
@@ -198,7 +199,7 @@ def _announce(settings: Settings) -> None:
     )
 
 
-def _warn(settings: Settings, environ: Mapping[str, str], paths: Paths) -> None:
+def _warn(environ: Mapping[str, str], paths: Paths) -> None:
     for sentence in variables.warnings(environ):
         log.warning(sentence)
     for finding in paths.findings:
@@ -238,7 +239,8 @@ def _tell_failure(failure: Failure, environ: Mapping[str, str]) -> int:
     from plp_builder.results import console
 
     event, keys = console.failure_event(failure)
-    log.outcome(event, keys, console.failure(failure, colour=log.colourful(sys.stderr, environ)), level="error")
+    lines = console.failure(failure, colour=log.colourful(sys.stderr, environ))
+    log.outcome(event, keys, lines, level="error")
     return failure.exit_code
 
 

@@ -130,6 +130,7 @@ class Redacted:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.encoding = stream.encoding
 
     def write(self, text: str) -> int:
         return self._stream.write(hide(text))

@@ -116,12 +116,14 @@ class Child:
         self._process = process
 
     @property
-    def stdout(self) -> IO[bytes] | None:
-        return self._process.stdout
+    def stdout(self) -> IO[bytes]:
+        """Its output; ValueError unless it was started with PIPE."""
+        return _pipe(self._process.stdout)
 
     @property
-    def stderr(self) -> IO[bytes] | None:
-        return self._process.stderr
+    def stderr(self) -> IO[bytes]:
+        """Its error output; ValueError unless it was started with PIPE."""
+        return _pipe(self._process.stderr)
 
     def poll(self) -> int | None:
         """The exit code, negative for the signal that ended it, or None while it runs."""
@@ -141,12 +143,18 @@ class Child:
 
     def close(self) -> None:
         """Let go of the descriptors; the process must have ended."""
-        for stream in (self.stdout, self.stderr):
+        for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise ValueError("this stream is no pipe")
+    return stream
 
 
 def find(name: str, path: str) -> str | None:
@@ -183,7 +191,8 @@ def start(
         )
     prefix = [setpriv, "--pdeathsig=KILL"]
     if user is not None and user.uid != os.geteuid():
-        prefix += [f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--inh-caps=-all"]
+        prefix += [f"--reuid={user.uid}", f"--regid={user.gid}"]
+        prefix += ["--clear-groups", "--inh-caps=-all"]
     process = subprocess.Popen(
         [*prefix, "--", program, *argv[1:]],
         env=dict(env),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from typing import Protocol
 
 RESET = "\x1b[0m"
 HIDDEN = "<hidden>"
@@ -106,6 +106,14 @@ def human_duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+class Stream(Protocol):
+    """As much of a text stream as is needed to write to it."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Writer:
     """Writes lines to a text stream and never raises.
 
@@ -115,7 +123,7 @@ class Writer:
 
     __slots__ = ("_broken", "_stream")
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: Stream | None) -> None:
         self._stream = stream
         self._broken = stream is None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from plp_builder.buildkit import Endpoint
-from plp_builder.process import Child, Lines, Watch, start
+from plp_builder.process import Lines, Watch, start
 
 GRACE = 2.5
 """Seconds between SIGTERM and SIGKILL for buildctl, which needs 40 ms to cancel a build."""
@@ -41,7 +41,6 @@ def solve(
         stderr=subprocess.PIPE,
     )
     lines = Lines(lambda text: line(text, time.monotonic()))
-    assert child.stderr is not None
     watch.reads(child.stderr, lines)
     watch.exits(child, lambda: None)
     try:
@@ -49,15 +48,9 @@ def solve(
             lambda: child.poll() is not None, tick=lambda: tick(time.monotonic()), interval=TICK
         )
         watch.until(lambda: lines.ended, seconds=LAST_WORDS)
-        return _code(child)
+        return child.poll() or 0
     finally:
         watch.end(child, grace=GRACE)
         watch.forget(child)
         watch.forget(child.stderr)
         child.close()
-
-
-def _code(child: Child) -> int:
-    code = child.poll()
-    assert code is not None
-    return code

@@ -59,10 +59,10 @@ def render(base: str, mirrors: Sequence[Mirror], insecure: Sequence[str]) -> str
         host = mirror.mirror.partition("/")[0]
         if on_loopback(host) and host not in insecure:
             tables.setdefault(host, []).append("http = true")
-    for registry in tables:
+    for registry, lines in tables.items():
         hosts = [mirror.mirror for mirror in mirrors if mirror.registry == registry]
         if hosts:
-            tables[registry].insert(0, f"mirrors = [{', '.join(map(quoted, hosts))}]")
+            lines.insert(0, f"mirrors = [{', '.join(map(quoted, hosts))}]")
     for host in insecure:
         # The two together mean, as Docker's insecure-registries: TLS that is not verified, or
         # else plain HTTP (BuildKit's util/resolver/resolver.go, fillInsecureOpts).

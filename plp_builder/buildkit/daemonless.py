@@ -40,8 +40,12 @@ _PASSED_ON = (
 _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
 
-_CAUSES = ("level=error", "level=fatal", "level=panic", "error:", "panic:", "[rootlesskit", "failed")
-_NOT_PERMITTED = ("operation not permitted", "permission denied", "newuidmap", "newgidmap", "subuid")
+_CAUSES = (
+    "level=error", "level=fatal", "level=panic", "error:", "panic:", "[rootlesskit", "failed",
+)  # fmt: skip
+_NOT_PERMITTED = (
+    "operation not permitted", "permission denied", "newuidmap", "newgidmap", "subuid",
+)  # fmt: skip
 
 ROOTLESS_HINT = (
     "Docker: add --privileged, or --security-opt seccomp=unconfined --security-opt "
@@ -146,7 +150,9 @@ def environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
-def explain(log: list[str], code: int | None, plan: Plan, *, ready: bool) -> DaemonFailure | RootlessNotPermitted:
+def explain(
+    log: list[str], code: int | None, plan: Plan, *, ready: bool
+) -> DaemonFailure | RootlessNotPermitted:
     """Why a daemon ended, from the last lines of its log."""
     relevant = [line for line in log if any(cause in line for cause in _CAUSES)] or log
     why = relevant[-8:] or ["it left no message"]
@@ -255,8 +261,7 @@ class Daemon:
             self._watch.forget(child)
             # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
             self._watch.end(child, grace=grace, group=self.plan.sandbox is Sandbox.ROOT)
-            if child.stderr is not None:
-                self._watch.forget(child.stderr)
+            self._watch.forget(child.stderr)
             child.close()
             if self.plan.sandbox is Sandbox.NONE:
                 leftovers.end_all(self._env)
@@ -281,7 +286,6 @@ class Daemon:
             for path in (plan.runtime.config, plan.runtime.notify_socket):
                 os.chown(path, plan.user.uid, plan.user.gid)
         child = start(arguments(plan), env=self._env, stderr=subprocess.PIPE, user=plan.user)
-        assert child.stderr is not None
         self._child = child
         self._watch.reads(child.stderr, Lines(self._heard))
         self._watch.reads(self._notify.fileno(), self._notified)

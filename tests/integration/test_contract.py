@@ -38,7 +38,7 @@ def test_five_variables_make_an_archive(
     assert result.code == 0, result.output
     assert result.left_processes == ()
     assert result.left_files == ()
-    assert os.listdir(place.build) == ["container-image.tar"]
+    assert list(place.build.iterdir()) == [place.archive]
     status = place.archive.stat()
     assert stat.S_IMODE(status.st_mode) == 0o644
     assert status.st_uid == place.build.stat().st_uid
@@ -141,7 +141,7 @@ def test_a_failed_build_leaves_the_old_archive(
     assert result.code == 1
     assert "ERROR build-failed" in result.stderr
     assert place.archive.read_bytes() == before
-    assert os.listdir(place.build) == ["container-image.tar"]
+    assert list(place.build.iterdir()) == [place.archive]
 
 
 def test_a_machine_reads_one_json_object_a_line(

@@ -42,6 +42,7 @@ def stop() -> Iterator[Stop]:
 def fake(tmp_path: Path, stop: Stop) -> Iterator[Start]:
     """A daemon whose buildkitd is the given Python program."""
     with Watch(stop) as watch:
+        lines: list[str] = []
 
         def make(program: str) -> Daemon:
             tool = tmp_path / "buildkitd"
@@ -49,7 +50,7 @@ def fake(tmp_path: Path, stop: Stop) -> Iterator[Start]:
             tool.chmod(0o755)
             environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
             plan = Plan(runtime.create([Path("/tmp")], 0, 0), None, Sandbox.ROOT)
-            return Daemon(plan, environ, "", watch, lambda line: None)
+            return Daemon(plan, environ, "", watch, lines.append)
 
         yield make
 
@@ -89,9 +90,10 @@ def test_the_runtime_directories_are_private(fake: Start) -> None:
 
 
 def test_a_daemon_that_is_never_ready_is_given_up(fake: Start) -> None:
+    program = "import sys\nprint('still thinking', file=sys.stderr)\n"
     with (
+        fake(program + FOREVER) as daemon,
         pytest.raises(DaemonNotReady, match="PLP_START_TIMEOUT") as caught,
-        fake("import sys\nprint('still thinking', file=sys.stderr)\n" + FOREVER) as daemon,
     ):
         daemon.ready(1.0)
     assert tuple(caught.value.why) == ("still thinking",)
@@ -112,18 +114,19 @@ def test_a_daemon_that_dies_at_once_is_noticed_at_once(fake: Start) -> None:
 
 
 def test_a_daemon_that_dies_in_the_middle_is_noticed(fake: Start) -> None:
-    with (
-        pytest.raises(DaemonDied, match="while it was needed"),
-        fake(READY + "time = __import__('time')\ntime.sleep(0.3)\nraise SystemExit(3)") as daemon,
-    ):
+    with fake(READY + "import time\ntime.sleep(0.3)\nraise SystemExit(3)") as daemon:
         daemon.ready(PATIENCE)
-        daemon._watch.until(lambda: False, seconds=PATIENCE)
+        with pytest.raises(DaemonDied, match="while it was needed"):
+            daemon._watch.until(lambda: False, seconds=PATIENCE)
     gone(daemon)
 
 
 def test_a_daemon_that_is_not_permitted_says_what_to_add(fake: Start) -> None:
     program = "import sys\nsys.exit('error: fork/exec: operation not permitted')\n"
-    with pytest.raises(RootlessNotPermitted, match="operation not permitted"), fake(program) as daemon:
+    with (
+        pytest.raises(RootlessNotPermitted, match="operation not permitted"),
+        fake(program) as daemon,
+    ):
         daemon.ready(PATIENCE)
     gone(daemon)
 
@@ -155,9 +158,10 @@ def test_a_flood_of_log_lines_keeps_only_the_last(fake: Start) -> None:
 
 
 def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
-    with pytest.raises(Terminated), fake(FOREVER) as daemon:
+    with fake(FOREVER) as daemon:
         os.kill(os.getpid(), signal.SIGTERM)
-        daemon.ready(PATIENCE)
+        with pytest.raises(Terminated):
+            daemon.ready(PATIENCE)
     gone(daemon)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -73,49 +72,41 @@ def test_every_other_value_arrives(
     entry: Hostile, workspace: MakeWorkspace, run_builder: RunBuilder
 ) -> None:
     place = workspace()
-    env = {**place.env, **entry.environ, "GIT_SHA": "sha"}
-    if entry.variable.endswith("_PATH"):
-        directory = place.root / entry.value.lstrip("/")
-        directory.mkdir(parents=True, exist_ok=True)
-        for part in (directory, *directory.parents):
-            if part.is_relative_to(place.root):
-                place.owner.own(part)
-        env[entry.variable] = str(directory)
-    elif entry.variable == "PLP_BUILDKITD_CONFIG":
-        file = place.root / entry.value.lstrip("/")
-        file.parent.mkdir(parents=True)
-        file.write_text("[worker.oci]\nmax-parallelism = 1\n")
-        for part in (file, *file.parents):
-            if part.is_relative_to(place.root):
-                place.owner.own(part)
-        env[entry.variable] = str(file)
-    else:
-        env[entry.variable] = entry.value
-    source = Workspace(place.root, place.owner)
-    context = env.get("PLP_CONTEXT", "")
-    dockerfile = env.get("PLP_DOCKERFILE", "Dockerfile")
-    stage = "FROM scratch AS unused\nFROM scratch AS Stage-1_a.b\nCOPY file /\nFROM unused\n"
-    content = stage if entry.variable == "PLP_TARGET" else "FROM scratch\nCOPY file /\n"
-    base = Path(env["PLP_SOURCE_PATH"]) / context
-    base.mkdir(exist_ok=True)
-    (base / dockerfile).write_text(content)
-    (base / "file").write_text("here")
-    for part in (base, base / dockerfile, base / "file"):
-        source.owner.own(part)
+    env = {**place.env, **entry.environ, "GIT_SHA": "sha", entry.variable: entry.value}
+    if entry.variable.endswith(("_PATH", "_CONFIG")):
+        env[entry.variable] = str(place.root / entry.value.lstrip("/"))
+    make_source(env, place)
     result = run_builder(env)
     assert result.code == 0, result.output
     archive = Path(env["PLP_BUILD_PATH"]) / env.get("PLP_ARCHIVE_NAME", "container-image.tar")
-    assert os.listdir(env["PLP_BUILD_PATH"]) == [archive.name]
+    assert list(archive.parent.iterdir()) == [archive]
     found = image.read(archive)
     assert found.text("file") == "here"
+    annotations = found.manifest["annotations"]
     if entry.variable == "GIT_SHA":
-        assert found.manifest["annotations"]["org.opencontainers.image.revision"] == entry.value
+        assert annotations["org.opencontainers.image.revision"] == entry.value
     elif entry.variable == "GIT_REPOSITORY_URL":
-        assert found.manifest["annotations"]["org.opencontainers.image.source"] == entry.value
+        assert annotations["org.opencontainers.image.source"] == entry.value
     elif entry.variable == "PLP_IMAGE":
         assert entry.value.encode() in found.everything
     elif entry.variable == "PLP_CACHE_PATH":
         assert (Path(env["PLP_CACHE_PATH"]) / "buildkit" / "index.json").is_file()
+
+
+def make_source(env: dict[str, str], place: Workspace) -> None:
+    """The directories and files that the variables name, whatever they are called."""
+    source = Path(env["PLP_SOURCE_PATH"]) / env.get("PLP_CONTEXT", "")
+    for directory in (source, Path(env["PLP_BUILD_PATH"]), Path(env["PLP_CACHE_PATH"])):
+        directory.mkdir(parents=True, exist_ok=True)
+    stages = "FROM scratch AS unused\nFROM scratch AS Stage-1_a.b\nCOPY file /\nFROM unused\n"
+    content = stages if "PLP_TARGET" in env else "FROM scratch\nCOPY file /\n"
+    (source / env.get("PLP_DOCKERFILE", "Dockerfile")).write_text(content)
+    (source / "file").write_text("here")
+    if config := env.get("PLP_BUILDKITD_CONFIG"):
+        Path(config).parent.mkdir(parents=True)
+        Path(config).write_text("[worker.oci]\nmax-parallelism = 1\n")
+    for path in place.root.rglob("*"):
+        place.owner.own(path)
 
 
 @pytest.mark.parametrize("entry", REFUSED[:: max(1, len(REFUSED) // 12)], ids=name)

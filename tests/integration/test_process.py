@@ -60,7 +60,6 @@ def test_output_is_delivered_and_the_end_is_seen(watch: process.Watch) -> None:
     child = shell("echo one; printf two; exit 3")
     found: list[bytes] = []
     lines = process.Lines(found.append)
-    assert child.stdout is not None
     watch.reads(child.stdout, lines)
     watch.exits(child, lambda: None)
     assert watch.until(lambda: lines.ended and child.poll() is not None, seconds=PATIENCE)
@@ -72,7 +71,6 @@ def test_a_flood_of_output_is_read_without_being_kept(watch: process.Watch) -> N
     child = shell("head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last")
     tail = process.Tail(lines=2, width=10)
     lines = process.Lines(tail, limit=1000)
-    assert child.stdout is not None
     watch.reads(child.stdout, lines)
     assert watch.until(lambda: lines.ended, seconds=PATIENCE)
     assert tail.text() == ["x" * 10, "last"]
@@ -191,7 +189,6 @@ def test_another_user_gets_neither_groups_nor_capabilities(watch: process.Watch)
         stdout=subprocess.PIPE,
         user=process.User("somebody", 54321, 54322, "/"),
     )
-    assert child.stdout is not None
     assert child.stdout.read().split() == [b"54321", b"54322", b"CapEff:", b"0" * 16]
     watch.end(child, grace=PATIENCE)
     child.close()

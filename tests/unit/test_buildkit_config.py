@@ -36,7 +36,7 @@ def test_an_insecure_registry_may_be_unverified_tls_or_plain_http() -> None:
 
 
 def test_what_the_user_configured_comes_along() -> None:
-    text = render('[worker.oci]\nmax-parallelism = 2\n', [Mirror("docker.io", "m")], [])
+    text = render("[worker.oci]\nmax-parallelism = 2\n", [Mirror("docker.io", "m")], [])
     config = tomllib.loads(text)
     assert config["worker"] == {"oci": {"max-parallelism": 2}}
     assert config["registry"] == {"docker.io": {"mirrors": ["m"]}}
