@@ -63,6 +63,14 @@ class Output:
             self.file.close()
         self._close_directory()
 
+    def restart(self) -> None:
+        """Empty the file for another attempt. Raises ArchiveNotWritten."""
+        try:
+            self.file.seek(0)
+            self.file.truncate()
+        except OSError as error:
+            raise self._not_written(error) from error
+
     def publish(self, check: Callable[[], None], *, references: Iterable[str] = ()) -> Archive:
         """Verify the archive and put it in its place; what is returned is what lies there.
 

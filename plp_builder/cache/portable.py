@@ -43,6 +43,20 @@ class BuildCache:
             staging.keep(self._staged, max_size=self._max_size, check=self._check, warn=tell)
             self._staged = None
 
+    def give_up(self, said: str) -> bool:
+        """Whether buildctl failed because of the cache, by what it ``said``.
+
+        BuildKit's ``ignore-error`` covers the daemon's side only: where buildctl cannot write
+        the export, a build that is otherwise complete fails. True has told a warning, and there
+        is nothing to import or export any more: solve again.
+        """
+        if not self._staged or str(self._staged.directory) not in said:
+            return False
+        tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
+        self.close()
+        self.imports, self.export = (), None
+        return True
+
     def close(self) -> None:
         """Remove what `keep` has not taken."""
         if self._staged:

@@ -107,6 +107,21 @@ def test_a_cache_that_cannot_be_staged_costs_a_warning(paths: Paths, told: list[
     assert [type(warning) for warning in told] == [CacheNotUsable]
 
 
+def test_a_failure_of_the_cache_is_told_from_a_failure_of_the_build(
+    paths: Paths, told: list[Failure]
+) -> None:
+    with portable.opened(given(), paths, no_check) as cache:
+        assert cache.export is not None
+        place = cache.export.path
+        assert not cache.give_up("error: failed to solve: process did not complete")
+        assert cache.export is not None
+        assert cache.give_up(f"error: could not open {place}/index.json: is a directory")
+        assert (cache.imports, cache.export) == ((), None)
+        assert not place.exists()
+        cache.keep()
+    assert [type(warning) for warning in told] == [CacheNotUsable]
+
+
 def test_the_bound_is_the_setting(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = staging.keep

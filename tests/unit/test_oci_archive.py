@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plp_builder.errors import ArchiveInvalid
+from plp_builder.oci import tar, walk
 from plp_builder.oci.archive import Archive, verify
 from tests.support import layouts
 from tests.support.layouts import Files, Json
@@ -246,6 +247,36 @@ def test_content_behind_the_end_is_refused() -> None:
     refuse(_GOOD + b"x" * 512, "behind its end")
 
 
+@pytest.mark.parametrize("size", [b"99999999999\0", b"-0000000001\0", b"\x80" + b"\xff" * 11])
+def test_a_size_that_is_none_is_refused(size: bytes) -> None:
+    header = bytearray(layouts.tar_of({"index.json": b""})[1024:1536])
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    refuse(bytes(header) + b"\0" * 1024, "no valid size|directory with content")
+
+
+def test_a_binary_size_is_read() -> None:
+    """GNU's way to write sizes beyond 8 GiB."""
+    data = bytearray(_GOOD)
+    start = data.index(b"index.json")
+    length = int(data[start + 124 : start + 135], 8)
+    data[start + 124 : start + 136] = b"\x80" + length.to_bytes(11, "big")
+    data[start + 148 : start + 156] = b" " * 8
+    data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+    assert check(bytes(data)).top == check(_GOOD).top
+
+
+def test_too_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "MAX_MEMBERS", 3)
+    refuse(_GOOD, "more than 3 members")
+
+
+def test_too_many_blobs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MAX_DESCRIPTORS", 3)
+    refuse(_GOOD, "more than 3 blobs")
+
+
 def test_padding_behind_the_end_is_no_content() -> None:
     assert check(_GOOD + b"\0" * 10240).top == check(_GOOD).top
 
@@ -405,6 +436,27 @@ def test_indexes_of_indexes_end() -> None:
     for _ in range(9):
         top = layouts.add_json(files, {"schemaVersion": 2, "manifests": [top]}, layouts.INDEX)
     refuse(layouts.tar_of(layouts.finish(files, top)), "is an index in 8 others")
+
+
+@pytest.mark.parametrize("platform", [3, {"os": "linux"}, {"os": "linux", "architecture": 3}])
+def test_a_platform_that_is_none_is_refused(platform: object) -> None:
+    files: Files = {}
+    entry = layouts.add_image(files, platform=platform)
+    refuse(layouts.tar_of(layouts.finish(files, entry)), "not a JSON object|no architecture")
+
+
+def test_a_large_manifest_is_refused_before_it_is_read() -> None:
+    files: Files = {}
+    entry = layouts.add_blob(files, b" " * (4 * 1024 * 1024 + 1), layouts.MANIFEST)
+    refuse(layouts.tar_of(layouts.finish(files, entry)), "larger than 4194304 bytes")
+
+
+def test_a_configuration_that_is_none_is_refused() -> None:
+    files: Files = {}
+    config = layouts.add_json(files, [], layouts.CONFIG)
+    manifest = {"schemaVersion": 2, "config": config, "layers": []}
+    entry = layouts.add_json(files, manifest, layouts.MANIFEST)
+    refuse(layouts.tar_of(layouts.finish(files, entry)), "not a JSON object")
 
 
 def test_an_index_without_an_image_is_no_archive() -> None:

@@ -69,6 +69,15 @@ def test_a_published_archive_is_what_was_written(build: Path) -> None:
     assert left(build) == [NAME]
 
 
+def test_a_second_attempt_starts_empty(build: Path) -> None:
+    with open_output(build, NAME) as output:
+        output.file.write(GOOD + GOOD)
+        output.restart()
+        output.file.write(GOOD)
+        output.publish(no_check)
+    assert (build / NAME).read_bytes() == GOOD
+
+
 def test_everybody_may_read_it(build: Path) -> None:
     publish(build, GOOD)
     status = (build / NAME).stat()
