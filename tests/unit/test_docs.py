@@ -34,14 +34,16 @@ def default(field: str) -> str:
 DEFAULTS = {variable: default(field) for variable, field in VARIABLES.items()}
 
 
-@pytest.mark.parametrize(("page", "form"), [(README, ROW), (CONFIGURATION, SECTION)])
+@pytest.mark.parametrize(
+    ("page", "form"), [(README, ROW), (CONFIGURATION, SECTION)], ids=["README", "configuration"]
+)
 def test_every_variable_is_documented_with_its_default(page: str, form: re.Pattern[str]) -> None:
     documented = form.findall(page)
     assert dict(documented) == DEFAULTS
     assert len(documented) == len(DEFAULTS)
 
 
-@pytest.mark.parametrize("page", [README, CONFIGURATION])
+@pytest.mark.parametrize("page", [README, CONFIGURATION], ids=["README", "configuration"])
 def test_what_is_not_implemented_is_named(page: str) -> None:
     named = set(re.findall(r"`((?:PLP_|GIT_|BUILDKITD_|SOURCE_)[A-Z_]+)[`=]", page))
     assert named - set(DEFAULTS) - {"BUILDKITD_FLAGS"} == set(NOT_IMPLEMENTED)

@@ -1,0 +1,43 @@
+"""What a fresh interpreter really loads, by every detour: the import graph test sees only ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from scripts.set_up.step import ROOT
+
+ALWAYS_TOO_DEAR = {"asyncio", "email", "http.client", "rich", "ssl", "structlog", "urllib.request"}
+BEFORE_SIGNALS = ALWAYS_TOO_DEAR | {"logging", "pydantic", "pydantic_settings", "tempfile"}
+
+# A lazily executed module stands in sys.modules, too; its type is then not yet `module`.
+LIST = """
+import sys
+import {name}
+print(*(name for name, module in sys.modules.items() if type(module) is type(sys)))
+"""
+
+
+def loaded(name: str) -> set[str]:
+    """The modules that are executed when ``name`` is imported."""
+    command = [sys.executable, "-P", "-c", LIST.format(name=name)]
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "forbidden"),
+    [
+        ("plp_builder.__main__", BEFORE_SIGNALS),
+        ("plp_builder.buildkit.daemonless", BEFORE_SIGNALS),
+        ("plp_builder.cache.portable", BEFORE_SIGNALS),
+        ("plp_builder.build", ALWAYS_TOO_DEAR),
+    ],
+)
+def test_nothing_dear_is_loaded(name: str, forbidden: set[str]) -> None:
+    found = loaded(name)
+    assert name in found
+    assert found & forbidden == set()
