@@ -103,14 +103,17 @@ def _who(facts: Facts) -> Finding:
     user = daemon_user(facts)
     if user is not None:
         return Finding("daemon user", True, f"{user.name or 'uid'} ({user.uid})")
-    reasons = [finding.text for finding in _shared_rootless(facts) if finding.ok is False]
-    reasons = reasons or ["no other user has subordinate ids in /etc/subuid and /etc/subgid"]
-    return Finding(
-        "daemon user",
-        None,
-        f"root runs the daemon itself: {'; '.join(reasons)}",
-        "Make a user with 65536 subordinate ids: useradd --create-home builder.",
-    )
+    causes = [finding for finding in _shared_rootless(facts) if finding.ok is False] or [
+        Finding(
+            "",
+            False,
+            "no other user has subordinate ids in /etc/subuid and /etc/subgid",
+            "Make a user with 65536 subordinate ids: useradd --create-home builder.",
+        )
+    ]
+    reasons = "; ".join(finding.text for finding in causes)
+    hints = " ".join(dict.fromkeys(finding.hint for finding in causes))
+    return Finding("daemon user", None, f"root runs the daemon itself: {reasons}", hints)
 
 
 def _rootless(facts: Facts) -> tuple[Finding, ...]:
@@ -227,7 +230,7 @@ def _own(facts: Facts, user: User) -> tuple[Finding, ...]:
         Finding("passwd entry", True, f"{user.name} ({user.uid})"),
         _range_finding("/etc/subuid", facts.subuid, user),
         _range_finding("/etc/subgid", facts.subgid, user),
-        _home(facts, user),
+        _home(facts),
     )
 
 
@@ -245,17 +248,14 @@ def _range_finding(file: str, ranges: tuple[Range, ...], user: User) -> Finding:
     )
 
 
-def _home(facts: Facts, user: User) -> Finding:
-    if facts.uid == 0:
-        return Finding("home", True, user.home)
-    home = facts.home or user.home
-    if facts.home_writable:
-        return Finding("home", True, home)
+def _home(facts: Facts) -> Finding:
+    if facts.home_readable:
+        return Finding("home", True, facts.home)
     return Finding(
         "home",
         None,
-        f"HOME {home or '(not set)'} is not writable; registry credentials are read from it only",
-        "Set HOME to a directory of the user.",
+        f"HOME {facts.home or '(not set)'} cannot be read: no registry credentials are found there",
+        "Set HOME to a directory of the user, or DOCKER_CONFIG to that of the credentials.",
     )
 
 

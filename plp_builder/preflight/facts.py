@@ -59,7 +59,7 @@ class Facts:
     path: str = ""
     home: str = ""
     environ_user: str = ""
-    home_writable: bool = False
+    home_readable: bool = False
     users: tuple[User, ...] = ()
     other_user_databases: bool = False
     subuid: tuple[Range, ...] = ()
@@ -106,7 +106,7 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         path=environ.get("PATH", ""),
         home=environ.get("HOME", ""),
         environ_user=environ.get("USER", ""),
-        home_writable=os.access(environ.get("HOME") or "/nonexistent", os.W_OK | os.X_OK),
+        home_readable=os.access(environ.get("HOME") or "/nonexistent", os.R_OK | os.X_OK),
         users=parse_passwd(_text(root / "etc/passwd")),
         other_user_databases=has_other_databases(_text(root / "etc/nsswitch.conf")),
         subuid=parse_ranges(_text(root / "etc/subuid")),

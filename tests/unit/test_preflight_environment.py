@@ -32,7 +32,7 @@ MACHINE = Facts(
     gid=0,
     path="/usr/bin",
     home="/root",
-    home_writable=True,
+    home_readable=True,
     users=(ROOT, BOB, ANN),
     subuid=(Range("ann", 100000, 65536), Range("bob", 200000, 65536)),
     subgid=(Range("ann", 100000, 65536), Range("1001", 200000, 65536)),
@@ -109,7 +109,9 @@ def test_root_keeps_the_daemon_where_nobody_can_run_it(change: dict[str, object]
     given = replace(MACHINE, **change)  # type: ignore[arg-type]
     assert environment.daemon_user(given) is None
     environment.check_environment(given)
-    assert states(given)["daemon user"] is None
+    (who,) = [one for one in environment.findings(given) if one.name == "daemon user"]
+    assert who.ok is None
+    assert who.hint
 
 
 def test_root_without_privileges_cannot_keep_it() -> None:
@@ -167,7 +169,7 @@ def test_what_surely_fails(change: dict[str, object], text: str, hint: str) -> N
         ({"disks": (Disk("space", 10**8, None),)}, "space"),
         ({"disks": (Disk("space", 10**12, 5),)}, "space"),
         ({"memory_limit": 256 * 2**20}, "memory"),
-        ({"home_writable": False}, "home"),
+        ({"home_readable": False}, "home"),
     ],
 )
 def test_what_may_fail_is_a_warning(change: dict[str, object], name: str) -> None:
@@ -325,7 +327,7 @@ def test_read_facts(tmp_path: Path) -> None:
     assert found.newgidmap is None
     assert found.proc_masks == ()
     assert found.memory_limit == 1000000
-    assert found.home_writable
+    assert found.home_readable
     assert [disk.name for disk in found.disks] == ["space at build path", "space at cache path"]
 
 
