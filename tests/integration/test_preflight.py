@@ -205,3 +205,30 @@ def test_the_doctor_without_any_tool(place: Workspace, run_builder: RunBuilder) 
     assert result.code == 1
     for tool in ("buildkitd", "buildctl", "rootlesskit"):
         assert f"{tool} was not found on PATH" in result.stdout
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("prefix", "line", "code"),
+    [
+        (("unshare", "--mount", "sh", "-c", 'mount -t tmpfs x /proc/bus; exec "$@"', "sh"),
+         "warning  sandbox trial", 0),
+        (("setpriv", "--bounding-set=-sys_admin"), "failed   rootlesskit", 1),
+        (("setpriv", "--no-new-privs"), "warning  daemon user", 0),
+    ],
+)  # fmt: skip
+def test_the_doctor_tries_what_only_the_kernel_knows(
+    place: Workspace, tools: Mapping[str, Tools], prefix: tuple[str, ...], line: str, code: int
+) -> None:
+    """A masked /proc, a newuidmap without its capability, no-new-privileges."""
+    done = subprocess.run(
+        [*prefix, machine.shared_python(), "-m", "plp_builder", "doctor"],
+        check=False,
+        cwd=machine.shared_source(),
+        env={**place.env, "PATH": tools["current"].path, "HOME": str(place.root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert line in done.stdout
