@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log, solve
 from plp_builder import settings as variables
 from plp_builder.buildkit import buildctl, config, daemonless
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.errors import Failure, SettingInvalid
+from plp_builder.errors import Failure, SettingInvalid, TimedOut
 from plp_builder.output import open_output
 from plp_builder.preflight import environment, inputs
 from plp_builder.preflight import paths as path_checks
 from plp_builder.process import Stop, Watch
 
 if TYPE_CHECKING:
+    from plp_builder.cache.portable import BuildCache
     from plp_builder.output import Output
     from plp_builder.preflight.facts import Facts
     from plp_builder.preflight.paths import Paths
-    from plp_builder.progress import Model
+    from plp_builder.progress import Model, Progress
     from plp_builder.results.console import Success
     from plp_builder.settings import Settings
     from plp_builder.solve import SolveRequest
@@ -73,29 +75,20 @@ def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: flo
         # The daemon takes its time to start: time for imports, for the log, for the cache.
         log.release()
         from plp_builder.cache import portable
-        from plp_builder.progress import Model
         from plp_builder.results.console import Success
 
         paths = path_checks.stage(paths, daemon.plan.runtime.client)
         cache = stack.enter_context(portable.opened(settings, paths, stop.check))
-        model = Model()
         daemonless.sweep(environ)
         daemon.ready(settings.start_timeout)
         _tell_daemon(daemon, facts, time.monotonic() - began)
 
-        request = solve.request(
-            settings,
-            paths,
-            now=datetime.now(UTC),
-            contexts=contexts,
-            cache_imports=cache.imports,
-            cache_export=cache.export,
-            metadata_file=daemon.plan.runtime.metadata,
-        )
-        _solve(request, settings, daemon, output, model, watch, environ)
+        request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
+        model = _solve(request, settings, daemon, cache, output, watch, environ)
         archive = output.publish(stop.check, references=settings.image) if output else None
         daemon.stop(daemonless.IDLE_GRACE)
-        cache.keep()
+        with suppress(TimedOut):  # the archive is in its place: too late to fail
+            cache.keep()
 
     return Success(
         seconds=time.monotonic() - began,
@@ -129,50 +122,58 @@ def _daemon(
 
 
 def _solve(
-    request: SolveRequest,
+    request: Callable[..., SolveRequest],
     settings: Settings,
     daemon: daemonless.Daemon,
+    cache: BuildCache,
     output: Output | None,
-    model: Model,
     watch: Watch,
     environ: Mapping[str, str],
-) -> None:
-    """Let BuildKit build, and show how. Raises what explains a failure."""
-    from plp_builder import progress
+) -> Model:
+    """Let BuildKit build, and show how; once more without the cache where that is to blame.
 
-    colour = log.colourful(sys.stderr, environ)
-    shown = progress.create(
-        settings.progress,
-        settings.log_format,
-        log.Redacted(sys.stderr),
-        colour,
-        model,
-        verbose=settings.debug,
-    )
+    Raises DaemonDied or BuildFailed.
+    """
+    from plp_builder.progress import Model, create, failure
 
-    def tick(now: float) -> None:
-        shown.tick(now)
-        if ended := daemon.end_hanging_steps():
-            log.warning(
-                "ended processes that a step left running",
-                processes=ended,
-                hint="without the process sandbox they would make the build hang",
-            )
+    while True:
+        model = Model()
+        shown = create(
+            settings.progress,
+            settings.log_format,
+            log.Redacted(sys.stderr),
+            log.colourful(sys.stderr, environ),
+            model,
+            verbose=settings.debug,
+        )
+        asked = request(cache_imports=cache.imports, cache_export=cache.export)
+        code = buildctl.solve(
+            daemon.endpoint,
+            solve.arguments(asked),
+            env=solve.environment(asked, environ),
+            stdout=output.file.fileno() if output else None,
+            watch=watch,
+            line=shown.feed,
+            tick=partial(_tick, daemon, shown),
+        )
+        shown.finish(time.monotonic())
+        if code == 0:
+            return model
+        daemon.check()
+        if not cache.give_up("\n".join(model.texts)):
+            raise failure.explain(model)
+        if output:
+            output.restart()
 
-    code = buildctl.solve(
-        daemon.endpoint,
-        solve.arguments(request),
-        env=solve.environment(request, environ),
-        stdout=output.file.fileno() if output else None,
-        watch=watch,
-        line=shown.feed,
-        tick=tick,
-    )
-    shown.finish(time.monotonic())
-    if code != 0:
-        from plp_builder.progress import failure
 
-        raise failure.explain(model)
+def _tick(daemon: daemonless.Daemon, shown: Progress, now: float) -> None:
+    shown.tick(now)
+    if ended := daemon.end_hanging_steps():
+        log.warning(
+            "ended processes that a step left running",
+            processes=ended,
+            hint="without the process sandbox they would make the build hang",
+        )
 
 
 def _configure_log(environ: Mapping[str, str], settings: Settings | None) -> None:
@@ -215,10 +216,8 @@ def _tell_daemon(daemon: daemonless.Daemon, facts: Facts, seconds: float) -> Non
         seconds=round(seconds, 2),
     )
     if sandbox is Sandbox.ROOT:
-        log.warning(
-            "the daemon runs as root",
-            hint="a user with 65536 subordinate ids would let it run rootless; see `doctor`",
-        )
+        found = environment.who(facts)
+        log.warning("the daemon is not rootless", reason=found.text, hint=found.hint)
     elif sandbox is Sandbox.NONE:
         reasons = daemon.weakened or [f"{path} is masked" for path in facts.proc_masks[:1]]
         log.warning(

@@ -139,10 +139,19 @@ class ToolNotFound(Failure):
     default_hint = "Use the container image, or run `make setup` and put its bin/ first on PATH."
 
 
+CONTAINER_HINT = (
+    "Docker: add --privileged, or "
+    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined. "
+    "Kubernetes: securityContext with seccompProfile.type and appArmorProfile.type Unconfined, "
+    "runAsUser 1000, allowPrivilegeEscalation true."
+)
+
+
 class RootlessNotPermitted(Failure):
     """This environment does not let an unprivileged BuildKit run."""
 
     name = "rootless-not-permitted"
+    default_hint = CONTAINER_HINT
 
 
 class DaemonFailure(Failure):

@@ -130,7 +130,7 @@ class Redacted:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.encoding = stream.encoding
+        self.encoding = getattr(stream, "encoding", None)
 
     def write(self, text: str) -> int:
         return self._stream.write(hide(text))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import time
 from collections import deque
@@ -96,6 +97,35 @@ class User(NamedTuple):
     home: str
 
 
+class Owned(NamedTuple):
+    """What decides who may pass a directory or run a file: stat(2)'s mode and owners."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+    def open_to(self, user: User) -> bool:
+        """Whether ``user``, without further groups or capabilities, may pass it or run it."""
+        if user.uid == 0:
+            return True
+        if user.uid == self.uid:
+            return bool(self.mode & stat.S_IXUSR)
+        return bool(self.mode & (stat.S_IXGRP if user.gid == self.gid else stat.S_IXOTH))
+
+
+def on_the_way(path: str | os.PathLike[str]) -> tuple[Owned, ...]:
+    """A file or directory and all directories above it, links resolved. Raises OSError."""
+    found = []
+    current = os.path.realpath(path)
+    while True:
+        status = os.stat(current)
+        found.append(Owned(current, status.st_mode, status.st_uid, status.st_gid))
+        if current == "/":
+            return tuple(found)
+        current = os.path.dirname(current)
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """What a process that :func:`run` waited for has left."""
@@ -174,11 +204,13 @@ def start(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     user: User | None = None,
+    launcher: Sequence[str] = (),
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
-    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. Another
-    user's program gets no supplementary group and no capability. Raises ToolNotFound.
+    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. Another user's program
+    gets no supplementary group and no capability. ``launcher`` is a program that runs first, as
+    ourselves, and executes the rest. Raises ToolNotFound.
     """
     search = env.get("PATH", os.defpath)
     program = find(argv[0], search)
@@ -189,7 +221,7 @@ def start(
         raise ToolNotFound(
             "setpriv was not found on PATH", why=[f"PATH={search}"], hint="Install util-linux."
         )
-    prefix = [setpriv, "--pdeathsig=KILL"]
+    prefix = [*launcher, setpriv, "--pdeathsig=KILL"]
     if user is not None and user.uid != os.geteuid():
         prefix += [f"--reuid={user.uid}", f"--regid={user.gid}"]
         prefix += ["--clear-groups", "--inh-caps=-all"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
@@ -24,11 +25,14 @@ DAEMON_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when a run is stopped: mid-build the daemon would wait
 for the build, whose result nobody wants any more."""
 
-IDLE_GRACE = 0.3
-"""The same at the end of a build: the state is thrown away, so there is nothing to save."""
+IDLE_GRACE = 0.0
+"""The same at the end of a build: the daemon is idle and its state is thrown away, so there is
+nothing that it could still do well."""
 
-LAST_WORDS = 0.05
-"""Seconds to read what a daemon that died has still written."""
+LAST_WORDS = 0.1
+"""Seconds in which a daemon that died is noticed, and its last lines arrive."""
+
+ROOT = User("root", 0, 0, "/root")
 
 _PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -47,16 +51,13 @@ _NOT_PERMITTED = (
     "operation not permitted", "permission denied", "newuidmap", "newgidmap", "subuid",
 )  # fmt: skip
 
-ROOTLESS_HINT = (
-    "Docker: add --privileged, or --security-opt seccomp=unconfined --security-opt "
-    "apparmor=unconfined; without no-new-privileges. Kubernetes: seccompProfile and "
-    "appArmorProfile Unconfined. `python -m plp_builder doctor` shows what is missing."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a start depends on. ``user`` is None for a daemon as root."""
+    """All that a start depends on.
+
+    ``user`` is None for a daemon as root; ``by_root`` is whether root starts it, for whomever.
+    """
 
     runtime: Runtime
     user: User | None
@@ -65,6 +66,7 @@ class Plan:
     debug: bool = False
     offline: bool = False
     host_network: bool = False
+    by_root: bool = True
 
 
 def plan(
@@ -82,15 +84,15 @@ def plan(
     ``masked`` are the hidden parts of /proc. Raises RootlessNotPermitted when there is no
     place for the directories.
     """
-    uid, gid = (user.uid, user.gid) if user else (os.geteuid(), os.getegid())
     return Plan(
-        create(candidates(environ), uid, gid),
+        create(candidates(environ), user or ROOT),
         user,
         sandbox_for(user, flags, masked),
         flags,
         debug,
         offline,
         host_network,
+        by_root=os.geteuid() == 0,
     )
 
 
@@ -99,6 +101,15 @@ def sandbox_for(user: User | None, flags: tuple[str, ...], masked: tuple[str, ..
     if user is None:
         return Sandbox.ROOT
     return Sandbox.NONE if masked or NO_PROCESS_SANDBOX in flags else Sandbox.PROCESS
+
+
+def nosync(parent: int) -> tuple[str, ...]:
+    """What runs a program so that it never waits for the disk (see nosync.py).
+
+    The daemon's state lives no longer than the build. ``parent`` may be 0.
+    """
+    script = os.path.join(os.path.dirname(__file__), "nosync.py")
+    return (sys.executable, "-I", "-S", script, str(parent))
 
 
 def arguments(plan: Plan) -> tuple[str, ...]:
@@ -130,8 +141,12 @@ def _wrapper(plan: Plan) -> tuple[str, ...]:
     """
     if plan.sandbox is Sandbox.ROOT:
         return ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-    rootlesskit = ("rootlesskit", "--net=host", f"--state-dir={plan.runtime.daemon}/rootlesskit")
-    return (*rootlesskit, "--pidns") if plan.sandbox is Sandbox.PROCESS else rootlesskit
+    words = ["rootlesskit", "--net=host", f"--state-dir={plan.runtime.daemon}/rootlesskit"]
+    if plan.sandbox is Sandbox.PROCESS:
+        words.append("--pidns")
+    if not plan.by_root:
+        words += nosync(0)
+    return tuple(words)
 
 
 def environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
@@ -163,7 +178,6 @@ def explain(
         return RootlessNotPermitted(
             f"{kind} BuildKit cannot start here: operation not permitted",
             why=why,
-            hint=ROOTLESS_HINT,
         )
     if "address already in use" in text or "could not lock" in text:
         hint = "Another daemon uses the same directory; wait for it to end."
@@ -241,6 +255,10 @@ class Daemon:
                 raise refused from None
             self.weakened = refused.why
 
+    def check(self) -> None:
+        """Raise what :func:`explain` makes of it if the daemon has died or is just dying."""
+        self._watch.until(lambda: False, seconds=LAST_WORDS, stoppable=False)
+
     def end_hanging_steps(self) -> int:
         """Without the process sandbox, end what steps left running; how many there were.
 
@@ -282,10 +300,16 @@ class Daemon:
         plan.runtime.notify_socket.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(plan.runtime.notify_socket))
-        if plan.user is not None and plan.user.uid != os.geteuid():
+        if plan.user is not None and plan.by_root:
             for path in (plan.runtime.config, plan.runtime.notify_socket):
                 os.chown(path, plan.user.uid, plan.user.gid)
-        child = start(arguments(plan), env=self._env, stderr=subprocess.PIPE, user=plan.user)
+        child = start(
+            arguments(plan),
+            env=self._env,
+            stderr=subprocess.PIPE,
+            user=plan.user,
+            launcher=nosync(os.getpid()) if plan.by_root else (),
+        )
         self._child = child
         self._watch.reads(child.stderr, Lines(self._heard))
         self._watch.reads(self._notify.fileno(), self._notified)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from secrets import token_hex
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
+from plp_builder.process import User
 
 SOCKET_NAME = "buildkitd.sock"
 SOCKET_PATH_LIMIT = 107
@@ -63,11 +63,6 @@ class Runtime:
         """Where runc keeps the state of running containers, below XDG_RUNTIME_DIR."""
         return self.daemon / "runc"
 
-    @property
-    def metadata(self) -> Path:
-        """What buildctl writes about a finished solve (``--metadata-file``)."""
-        return self.client / "metadata.json"
-
 
 def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Directories for temporary files, best first: TMPDIR, then the machine's own."""
@@ -76,36 +71,28 @@ def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return (*first, Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - made with mkdir, mode 0700
 
 
-def suits(base: Path, uid: int, gid: int) -> bool:
+def suits(base: Path, user: User) -> bool:
     """Whether a socket's path fits below ``base`` and a user gets through to it."""
     if len(os.fsencode(base)) + _NAME_ROOM > SOCKET_PATH_LIMIT:
         return False
     try:
-        return all(_may_pass(os.stat(part), uid, gid) for part in (base, *base.parents))
+        return all(part.open_to(user) for part in process.on_the_way(base))
     except OSError:
         return False
 
 
-def _may_pass(status: os.stat_result, uid: int, gid: int) -> bool:
-    if uid == 0:
-        return True
-    if status.st_uid == uid:
-        return bool(status.st_mode & stat.S_IXUSR)
-    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == gid else stat.S_IXOTH))
-
-
-def create(bases: Iterable[Path], uid: int, gid: int) -> Runtime:
+def create(bases: Iterable[Path], user: User) -> Runtime:
     """Make both directories (mode 0700) below the first base that suits the daemon's user.
 
     Raises RootlessNotPermitted when there is none.
     """
     refused = []
     for base in bases:
-        if not suits(base, uid, gid):
-            refused.append(f"{base}: missing, closed to uid {uid}, or too long for a socket")
+        if not suits(base, user):
+            refused.append(f"{base}: missing, closed to uid {user.uid}, or too long for a socket")
             continue
         try:
-            return _make(base, uid, gid)
+            return _make(base, user)
         except OSError as error:
             refused.append(f"{base}: {error.strerror}")
     raise RootlessNotPermitted(
@@ -116,7 +103,7 @@ def create(bases: Iterable[Path], uid: int, gid: int) -> Runtime:
     )
 
 
-def _make(base: Path, uid: int, gid: int) -> Runtime:
+def _make(base: Path, user: User) -> Runtime:
     token = token_hex(4)
     client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
     client.mkdir(0o700)
@@ -126,9 +113,9 @@ def _make(base: Path, uid: int, gid: int) -> Runtime:
         runtime = Runtime(client, daemon, lock)
         daemon.mkdir(0o700)
         runtime.state.mkdir(0o700)
-        if uid != os.geteuid():
+        if user.uid != os.geteuid():
             for directory in (runtime.state, runtime.daemon):
-                os.chown(directory, uid, gid)
+                os.chown(directory, user.uid, user.gid)
     except OSError:
         for path in (daemon / "state", daemon, client / "lock", client):
             with suppress(OSError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plp_builder.errors import RootlessNotPermitted, ToolNotFound
+from plp_builder.errors import CONTAINER_HINT, RootlessNotPermitted, ToolNotFound
 from plp_builder.preflight import machine
 from plp_builder.preflight.facts import CAP_SYS_ADMIN, Facts, IdMapper, Range, read_facts
 from plp_builder.preflight.finding import Finding
@@ -24,13 +24,6 @@ __all__ = ["check_environment", "daemon_user", "findings", "not_permitted", "rea
 NEEDED_IDS = 65536
 PREFERRED_UID = 1000
 
-CONTAINER_HINT = (
-    "Docker: add --privileged, or "
-    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined. "
-    "Kubernetes: securityContext with seccompProfile.type and appArmorProfile.type Unconfined, "
-    "runAsUser 1000, allowPrivilegeEscalation true."
-)
-
 
 def daemon_user(facts: Facts) -> User | None:
     """Who runs buildkitd. None: root does, because there is nobody to give it to.
@@ -43,9 +36,19 @@ def daemon_user(facts: Facts) -> User | None:
         return _current(facts) or facts.stranger()
     if any(finding.ok is False for finding in _shared_rootless(facts)):
         return None
-    able = [user for user in facts.users if user.uid != 0 and _has_ranges(facts, user)]
-    able.sort(key=lambda user: (user.uid != PREFERRED_UID, user.uid))
+    able = [user for user in _candidates(facts) if not _blocked(facts, user)]
     return able[0] if able else None
+
+
+def _candidates(facts: Facts) -> list[User]:
+    """Whom root could give the daemon to, best first."""
+    able = [user for user in facts.users if user.uid != 0 and _has_ranges(facts, user)]
+    return sorted(able, key=lambda user: (user.uid != PREFERRED_UID, user.uid))
+
+
+def _blocked(facts: Facts, user: User) -> str:
+    """What keeps a user from running the tools, "" if nothing does."""
+    return next((part.path for part in facts.tool_ways if not part.open_to(user)), "")
 
 
 def check_environment(facts: Facts) -> None:
@@ -77,7 +80,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     """All checks, for the doctor's table."""
     return (
         *_tools(facts),
-        _who(facts),
+        who(facts),
         *_rootless(facts),
         *machine.findings(facts),
     )
@@ -99,21 +102,32 @@ def _tool(name: str, path: str | None, hint: str) -> Finding:
     return Finding(name, False, f"{name} was not found on PATH", hint)
 
 
-def _who(facts: Facts) -> Finding:
+def who(facts: Facts) -> Finding:
+    """Who runs the daemon, and why it is root where it is."""
     user = daemon_user(facts)
     if user is not None:
         return Finding("daemon user", True, f"{user.name or 'uid'} ({user.uid})")
-    causes = [finding for finding in _shared_rootless(facts) if finding.ok is False] or [
-        Finding(
-            "",
-            False,
-            "no other user has subordinate ids in /etc/subuid and /etc/subgid",
-            "Make a user with 65536 subordinate ids: useradd --create-home builder.",
-        )
-    ]
+    causes = [finding for finding in _shared_rootless(facts) if finding.ok is False]
+    causes = causes or [_nobody(facts)]
     reasons = "; ".join(finding.text for finding in causes)
     hints = " ".join(dict.fromkeys(finding.hint for finding in causes))
     return Finding("daemon user", None, f"root runs the daemon itself: {reasons}", hints)
+
+
+def _nobody(facts: Facts) -> Finding:
+    for user in _candidates(facts):
+        return Finding(
+            "",
+            False,
+            f"{user.name}, who could, cannot reach the tools: {_blocked(facts, user)} is closed",
+            "Put the tools where every user may run them.",
+        )
+    return Finding(
+        "",
+        False,
+        "no other user has subordinate ids in /etc/subuid and /etc/subgid",
+        "Make a user with 65536 subordinate ids: useradd --create-home builder.",
+    )
 
 
 def _rootless(facts: Facts) -> tuple[Finding, ...]:

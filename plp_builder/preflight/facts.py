@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.process import User
+from plp_builder.process import Owned, User, on_the_way
 
 CAP_SYS_ADMIN = 21
 """linux/capability.h"""
+
+_DAEMON_TOOLS = ("buildkitd", "rootlesskit", "buildkit-runc", "runc")
+"""What the daemon's user runs."""
 
 _HARMLESS = re.compile(r"/proc/(sys/fs/binfmt_misc|fs/nfsd|fs/nfs|openprom|xen)$")
 """Mount points that the kernel itself keeps empty: what lies on them hides nothing."""
@@ -65,6 +68,7 @@ class Facts:
     subuid: tuple[Range, ...] = ()
     subgid: tuple[Range, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
+    tool_ways: tuple[Owned, ...] = ()
     newuidmap: IdMapper | None = None
     newgidmap: IdMapper | None = None
     no_new_privileges: bool = False
@@ -112,6 +116,7 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         subuid=parse_ranges(_text(root / "etc/subuid")),
         subgid=parse_ranges(_text(root / "etc/subgid")),
         tools=tools,
+        tool_ways=_ways(tools),
         newuidmap=_id_mapper(tools.get("newuidmap")),
         newgidmap=_id_mapper(tools.get("newgidmap")),
         no_new_privileges=status.get("NoNewPrivs") == "1",
@@ -130,6 +135,17 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         memory_limit=_number(_text(root / "sys/fs/cgroup/memory.max")),
         disks=_disks(environ),
     )
+
+
+def _ways(tools: Mapping[str, str]) -> tuple[Owned, ...]:
+    """What the daemon's user has to pass to run the tools."""
+    parts: dict[Owned, None] = {}
+    for name in _DAEMON_TOOLS:
+        try:
+            parts.update(dict.fromkeys(on_the_way(tools[name]) if name in tools else ()))
+        except OSError:
+            continue
+    return tuple(parts)
 
 
 def parse_passwd(text: str) -> tuple[User, ...]:

@@ -44,4 +44,3 @@ class SolveRequest:
     cache_imports: tuple[LocalCache, ...] = ()
     cache_export: CacheExport | None = None
     cache_compression: str = ""
-    metadata_file: Path | None = None

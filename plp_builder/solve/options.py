@@ -36,7 +36,6 @@ def request(
     contexts: tuple[NamedContext, ...] = (),
     cache_imports: tuple[LocalCache, ...] = (),
     cache_export: CacheExport | None = None,
-    metadata_file: Path | None = None,
 ) -> SolveRequest:
     """What to ask of BuildKit.
 
@@ -59,7 +58,6 @@ def request(
         cache_imports=() if settings.no_cache else cache_imports,
         cache_export=cache_export,
         cache_compression="" if settings.compression == "gzip" else settings.compression,
-        metadata_file=metadata_file,
     )
 
 

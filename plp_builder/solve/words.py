@@ -72,8 +72,6 @@ def _flags(request: SolveRequest) -> Iterator[tuple[str, Iterable[str]]]:
         yield "--export-cache", (export,)
     if request.output:
         yield "--output", (record(*((pair.key, pair.value) for pair in request.output)),)
-    if request.metadata_file is not None:
-        yield "--metadata-file", (str(request.metadata_file),)
 
 
 def _secret(number: int, secret: Secret) -> str:

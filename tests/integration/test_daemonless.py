@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.buildkit import leftovers, runtime
+from plp_builder.buildkit import daemonless, leftovers, runtime
 from plp_builder.buildkit.daemonless import Daemon, Plan
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import DaemonDied, DaemonNotReady, RootlessNotPermitted, Terminated
@@ -49,7 +49,7 @@ def fake(tmp_path: Path, stop: Stop) -> Iterator[Start]:
             tool.write_text(f"#!{sys.executable}\n{program}")
             tool.chmod(0o755)
             environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-            plan = Plan(runtime.create([Path("/tmp")], 0, 0), None, Sandbox.ROOT)
+            plan = Plan(runtime.create([Path("/tmp")], daemonless.ROOT), None, Sandbox.ROOT)
             return Daemon(plan, environ, "", watch, lines.append)
 
         yield make
@@ -166,8 +166,8 @@ def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    living = runtime.create([tmp_path], os.geteuid(), os.getegid())
-    killed = runtime.create([tmp_path], os.geteuid(), os.getegid())
+    living = runtime.create([tmp_path], daemonless.ROOT)
+    killed = runtime.create([tmp_path], daemonless.ROOT)
     (killed.state / "file").write_text("left")
     os.close(killed.lock)
     found = list(runtime.abandoned([tmp_path]))

@@ -202,10 +202,6 @@ def test_local_caches() -> None:
     }
 
 
-def test_metadata_file() -> None:
-    assert Words({}, metadata_file=Path("/m")).values("--metadata-file") == ["/m"]
-
-
 def test_named_contexts() -> None:
     contexts = (
         NamedContext("alpine", source="docker-image://alpine:3"),
