@@ -63,7 +63,11 @@ def set_up(directory: Path, user: pwd.struct_passwd | None) -> Stage:
 
 
 def as_user(user: pwd.struct_passwd) -> list[str]:
-    """The words before a command that let it run as ``user``; none for the user we are."""
+    """The words before a command that let it run as ``user``; none for the user we are.
+
+    setpriv itself still has root's capabilities when it looks for a program, env no more: a
+    program that the user cannot reach is not found by accident.
+    """
     if user.pw_uid == os.geteuid():
         return []
     return [
@@ -72,6 +76,7 @@ def as_user(user: pwd.struct_passwd) -> list[str]:
         f"--regid={user.pw_gid}",
         "--init-groups",
         "--inh-caps=-all",
+        "env",
     ]
 
 
@@ -100,5 +105,6 @@ def _python(directory: Path, user: pwd.struct_passwd | None) -> Path:
 
 
 def _works(python: Path, user: pwd.struct_passwd) -> bool:
-    check = [*as_user(user), str(python), "-c", "import pydantic_settings, structlog"]
+    # By way of a shell: setpriv itself still has root's capabilities when it executes a program.
+    check = [*as_user(user), "sh", "-c", '"$0" -c "import pydantic_settings, structlog"', python]
     return subprocess.run(check, capture_output=True, check=False, cwd="/").returncode == 0
