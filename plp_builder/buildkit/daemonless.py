@@ -106,8 +106,11 @@ def sandbox_for(user: User | None, flags: tuple[str, ...], masked: tuple[str, ..
 def nosync(parent: int) -> tuple[str, ...]:
     """What runs a program so that it never waits for the disk (see nosync.py).
 
-    The daemon's state lives no longer than the build. ``parent`` may be 0.
+    The daemon's state lives no longer than the build. ``parent`` may be 0. Nothing where this
+    Python cannot be started again, for example after its user has changed.
     """
+    if not os.access(sys.executable, os.X_OK):
+        return ()
     script = os.path.join(os.path.dirname(__file__), "nosync.py")
     return (sys.executable, "-I", "-S", script, str(parent))
 
