@@ -106,5 +106,6 @@ def _python(directory: Path, user: pwd.struct_passwd | None) -> Path:
 
 def _works(python: Path, user: pwd.struct_passwd) -> bool:
     # By way of a shell: setpriv itself still has root's capabilities when it executes a program.
-    check = [*as_user(user), "sh", "-c", '"$0" -c "import pydantic_settings, structlog"', python]
+    script = '"$0" -c "import pydantic_settings, structlog"'
+    check = [*as_user(user), "sh", "-c", script, str(python)]
     return subprocess.run(check, capture_output=True, check=False, cwd="/").returncode == 0
