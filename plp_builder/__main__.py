@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 
-from plp_builder.process import Stop
+# Imports leave hardly any garbage, and looking for it takes a tenth of their time.
+gc.disable()
+
+from plp_builder.process import Stop  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,34 +1,32 @@
 """The story of a build, top to bottom.
 
-What is needed later than the daemon is imported while the daemon starts: imports are the
-larger part of a small build's time.
+Imports are the larger part of a small build's time, so each happens while something else does:
+the settings' library while the daemon's room is made, all that shows and keeps things while the
+daemon starts.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from plp_builder import __version__, log, solve
-from plp_builder import settings as variables
-from plp_builder.buildkit import buildctl, config, daemonless
+from plp_builder import __version__, log
+from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, Options, sweep
+from plp_builder.buildkit.room import room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import Failure, SettingInvalid, TimedOut
-from plp_builder.output import open_output
-from plp_builder.preflight import environment, inputs
-from plp_builder.preflight import paths as path_checks
+from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
 
 if TYPE_CHECKING:
     from plp_builder.cache.portable import BuildCache
     from plp_builder.output import Output
     from plp_builder.preflight.facts import Facts
-    from plp_builder.preflight.paths import Paths
     from plp_builder.progress import Model, Progress
     from plp_builder.results.console import Success
     from plp_builder.settings import Settings
@@ -40,9 +38,12 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     began = time.monotonic()
     _configure_log(environ, None)
     try:
-        settings = variables.load(environ)
-        _configure_log(environ, settings)
-        outcome = build(settings, environ, stop, began)
+        with ExitStack() as stack:
+            watch = stack.enter_context(Watch(stop))
+            facts = environment.read_facts(environ)
+            daemon = _room(facts, environ, watch, stack)
+            settings = _settings(environ)
+            outcome = build(settings, environ, facts, daemon, watch, stack, began)
     except Failure as failure:
         return _tell_failure(failure, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
@@ -52,44 +53,67 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     return 0
 
 
-def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: float) -> Success:
-    """Run one build, from settings to the archive in its place. Raises any Failure."""
-    stop.limit(settings.timeout)
+def build(
+    settings: Settings,
+    environ: Mapping[str, str],
+    facts: Facts,
+    daemon: Daemon | Failure,
+    watch: Watch,
+    stack: ExitStack,
+    began: float,
+) -> Success:
+    """Run one build, from settings to the archive in its place. Raises any Failure.
+
+    ``daemon`` is one in an open room, not started, or why there is none; ``stack`` ends what the
+    build has begun, in reverse, when its time has come.
+    """
+    from plp_builder import solve
+    from plp_builder.output import open_output
+    from plp_builder.preflight import inputs
+    from plp_builder.preflight import paths as path_checks
+
+    watch.stop.limit(settings.timeout)
     log.defer()
-    _announce(settings)
+    _announce(settings, environ)
     paths = path_checks.check_paths(settings)
+    for finding in paths.findings:
+        log.warning(finding.text, hint=finding.hint)
     contexts = inputs.check_inputs(settings)
     if refused := solve.refusals(settings):
         raise SettingInvalid("a setting cannot be passed on to BuildKit", why=refused)
-    facts = environment.read_facts(environ)
-    environment.check_environment(facts)
-    _warn(environ, paths)
+    options = _options(settings)
+    if isinstance(daemon, Failure):
+        raise daemon
+    output = None
+    if "archive" in settings.outputs:
+        output = stack.enter_context(open_output(paths.build, settings.archive_name))
+    daemon.start(options)
 
-    with ExitStack() as stack:
-        watch = stack.enter_context(Watch(stop))
-        output = None
-        if "archive" in settings.outputs:
-            output = stack.enter_context(open_output(paths.build, settings.archive_name))
-        daemon = stack.enter_context(_daemon(settings, facts, environ, watch))
+    # While the daemon starts there is time for imports, the log and the cache.
+    from datetime import UTC, datetime
 
-        # The daemon takes its time to start: time for imports, for the log, for the cache.
-        log.release()
-        from plp_builder.cache import portable
-        from plp_builder.results.console import Success
+    from plp_builder.cache import portable
+    from plp_builder.results.console import Success
 
-        paths = path_checks.stage(paths, daemon.plan.runtime.client)
-        cache = stack.enter_context(portable.opened(settings, paths, stop.check))
-        daemonless.sweep(environ)
-        daemon.ready(settings.start_timeout)
-        _tell_daemon(daemon, facts, time.monotonic() - began)
+    log.release()
+    paths = path_checks.stage(paths, daemon.room.runtime.client)
+    cache = stack.enter_context(portable.opened(settings, paths, watch.stop.check))
+    sweep(environ)
+    gc.enable()
+    daemon.ready(settings.start_timeout)
+    _tell_daemon(daemon, facts, time.monotonic() - began)
 
-        request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
-        model = _solve(request, settings, daemon, cache, output, watch, environ)
-        archive = output.publish(stop.check, references=settings.image) if output else None
-        daemon.stop(daemonless.IDLE_GRACE)
-        with suppress(TimedOut):  # the archive is in its place: too late to fail
-            cache.keep()
-
+    request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
+    model = _solve(request, settings, daemon, cache, output, watch, environ)
+    archive = None
+    if output:
+        archive = output.publish(watch.stop.check, references=settings.image)
+    daemon.stop(IDLE_GRACE)
+    with suppress(TimedOut):  # the archive is in its place: too late to fail
+        cache.keep()
+    if archive and len(settings.image) > 1 and not archive.has_docker_manifest:
+        log.warning("only the first name is inside the archive", format="oci", names=settings.image)
+    stack.close()
     return Success(
         seconds=time.monotonic() - began,
         digest=str(archive.top.digest) if archive else "",
@@ -101,30 +125,45 @@ def build(settings: Settings, environ: Mapping[str, str], stop: Stop, began: flo
     )
 
 
-def _daemon(
-    settings: Settings, facts: Facts, environ: Mapping[str, str], watch: Watch
-) -> daemonless.Daemon:
-    """The daemon that fits the settings and this machine, not yet started."""
+def _room(
+    facts: Facts, environ: Mapping[str, str], watch: Watch, stack: ExitStack
+) -> Daemon | Failure:
+    """A daemon in an open room; or the failure, which is told when its turn has come."""
+    try:
+        environment.check_environment(facts)
+        made = room(environment.daemon_user(facts), facts.proc_masks, environ)
+        return stack.enter_context(Daemon(made, environ, watch, _debug_line))
+    except Failure as failure:
+        return failure
+
+
+def _settings(environ: Mapping[str, str]) -> Settings:
+    """The settings; from here on the log is as they say."""
+    from plp_builder import settings as variables
+
+    settings = variables.load(environ)
+    _configure_log(environ, settings, variables.secret_values(settings, environ))
+    return settings
+
+
+def _options(settings: Settings) -> Options:
+    """What the settings ask of the daemon. Raises SettingInvalid."""
+    from plp_builder.buildkit import config
+
     base = config.read(settings.buildkitd_config) if settings.buildkitd_config else ""
-    text = config.render(base, settings.registry_mirrors, settings.insecure_registries)
-    plan = daemonless.plan(
-        environment.daemon_user(facts),
+    return Options(
+        config.render(base, settings.registry_mirrors, settings.insecure_registries),
         settings.buildkitd_flags,
-        facts.proc_masks,
-        environ,
         debug=settings.debug,
         offline=settings.offline,
         host_network=settings.network == "host",
-    )
-    return daemonless.Daemon(
-        plan, environ, text, watch, lambda line: log.debug("buildkitd", line=line)
     )
 
 
 def _solve(
     request: Callable[..., SolveRequest],
     settings: Settings,
-    daemon: daemonless.Daemon,
+    daemon: Daemon,
     cache: BuildCache,
     output: Output | None,
     watch: Watch,
@@ -134,6 +173,8 @@ def _solve(
 
     Raises DaemonDied or BuildFailed.
     """
+    from plp_builder import solve
+    from plp_builder.buildkit import buildctl
     from plp_builder.progress import Model, create, failure
 
     while True:
@@ -166,7 +207,7 @@ def _solve(
             output.restart()
 
 
-def _tick(daemon: daemonless.Daemon, shown: Progress, now: float) -> None:
+def _tick(daemon: Daemon, shown: Progress, now: float) -> None:
     shown.tick(now)
     if ended := daemon.end_hanging_steps():
         log.warning(
@@ -176,19 +217,27 @@ def _tick(daemon: daemonless.Daemon, shown: Progress, now: float) -> None:
         )
 
 
-def _configure_log(environ: Mapping[str, str], settings: Settings | None) -> None:
+def _configure_log(
+    environ: Mapping[str, str], settings: Settings | None, secrets: tuple[str, ...] = ()
+) -> None:
     """As the settings say; before they are known, as far as the environment can be read."""
     given = environ.get("PLP_LOG_FORMAT", "").strip().lower()
     log.configure(
         settings.log_format if settings else "json" if given == "json" else "console",
         ("debug" if settings.debug else settings.log_level) if settings else "info",
         sys.stderr,
-        variables.secret_values(settings, environ) if settings else (),
+        secrets,
         colour=log.colourful(sys.stderr, environ),
     )
 
 
-def _announce(settings: Settings) -> None:
+def _debug_line(line: str) -> None:
+    log.debug("buildkitd", line=line)
+
+
+def _announce(settings: Settings, environ: Mapping[str, str]) -> None:
+    from plp_builder.settings import warnings
+
     log.info(
         "plp-container-image-builder",
         version=__version__,
@@ -198,17 +247,12 @@ def _announce(settings: Settings) -> None:
         build=settings.build_path,
         cache=settings.cache_path if settings.cache_strategy != "off" else "off",
     )
-
-
-def _warn(environ: Mapping[str, str], paths: Paths) -> None:
-    for sentence in variables.warnings(environ):
+    for sentence in warnings(environ):
         log.warning(sentence)
-    for finding in paths.findings:
-        log.warning(finding.text, hint=finding.hint)
 
 
-def _tell_daemon(daemon: daemonless.Daemon, facts: Facts, seconds: float) -> None:
-    sandbox, user = daemon.plan.sandbox, daemon.plan.user
+def _tell_daemon(daemon: Daemon, facts: Facts, seconds: float) -> None:
+    sandbox, user = daemon.room.sandbox, daemon.room.user
     log.info(
         "daemon ready",
         user=user.name or user.uid if user else "root",

@@ -67,11 +67,12 @@ def lazily(*names: str) -> None:
 def before_pydantic() -> None:
     """Spare pydantic-settings what it would do for features that nothing here uses.
 
-    Its command line imports asyncio, and pydantic's URL-safe bytes import secrets. To look for
-    plug-ins, pydantic reads the metadata of every installed distribution (15 ms): it is told that
-    there are none. Should pydantic one day look elsewhere, this costs time and breaks nothing.
+    Its command line imports asyncio, pydantic's URL-safe bytes import secrets, what reads .env
+    files imports tempfile and so on. To look for plug-ins, pydantic reads the metadata of every
+    installed distribution (15 ms): it is told that there are none. Should pydantic one day look
+    elsewhere, this costs time and breaks nothing.
     """
-    lazily("asyncio", "secrets")
+    lazily("asyncio", "email", "random", "secrets", "shutil", "tempfile", "tokenize", "traceback")
     loader = "pydantic.plugin._loader"
     if loader not in sys.modules:
         without_plugins = ModuleType(loader)

@@ -200,7 +200,7 @@ def start(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
-    cwd: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     user: User | None = None,
@@ -208,8 +208,8 @@ def start(
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
-    ``stdout`` and ``stderr`` are descriptors or subprocess.PIPE/DEVNULL. Another user's program
-    gets no supplementary group and no capability. ``launcher`` is a program that runs first, as
+    The streams are descriptors or subprocess.PIPE/DEVNULL. Another user's program gets no
+    supplementary group and no capability. ``launcher`` is a program that runs first, as
     ourselves, and executes the rest. Raises ToolNotFound.
     """
     search = env.get("PATH", os.defpath)
@@ -228,8 +228,7 @@ def start(
     process = subprocess.Popen(
         [*prefix, "--", program, *argv[1:]],
         env=dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,

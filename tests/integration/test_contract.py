@@ -248,15 +248,18 @@ def test_what_cannot_be_used_is_refused_before_the_daemon_starts(
 ) -> None:
     place = simple(workspace("unprivileged"))
     started = place.root / "started"
-    fake = place.root / "bin" / "rootlesskit"
+    fake = place.root / "bin" / "buildkitd"
     fake.parent.mkdir(mode=0o755)
-    fake.write_text(f"#!/bin/sh\n: > {started}\n")
+    fake.write_text(f"#!/bin/sh\n: > {started}\nexit 1\n")
     fake.chmod(0o755)
-    path = f"{fake.parent}:{machine.tools('current').path}"
-    result = run_builder({**place.env, **setting, "PATH": path}, user="unprivileged")
+    env = {**place.env, "PATH": f"{fake.parent}:{machine.tools('current').path}"}
+    result = run_builder({**env, **setting}, user="unprivileged")
     assert result.code == 1
     assert name in result.stderr
+    assert result.left_files == ()
     assert not started.exists()
+    assert "ERROR daemon-died" in run_builder(env, user="unprivileged").stderr
+    assert started.exists()
 
 
 def test_an_offline_build_names_the_image_that_is_not_at_hand(

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.buildkit import daemonless, leftovers, runtime
-from plp_builder.buildkit.daemonless import Daemon, Plan
+from plp_builder.buildkit import leftovers, runtime
+from plp_builder.buildkit.daemonless import Daemon, Options
+from plp_builder.buildkit.room import ROOT, Room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import DaemonDied, DaemonNotReady, RootlessNotPermitted, Terminated
 from plp_builder.process import Stop, Watch
@@ -49,8 +50,8 @@ def fake(tmp_path: Path, stop: Stop) -> Iterator[Start]:
             tool.write_text(f"#!{sys.executable}\n{program}")
             tool.chmod(0o755)
             environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-            plan = Plan(runtime.create([Path("/tmp")], daemonless.ROOT), None, Sandbox.ROOT)
-            return Daemon(plan, environ, "", watch, lines.append)
+            room = Room(runtime.create([Path("/tmp")], ROOT), None, Sandbox.ROOT)
+            return Daemon(room, environ, watch, lines.append)
 
         yield make
 
@@ -64,38 +65,56 @@ FOREVER = "import time\nwhile True: time.sleep(1)\n"
 
 def gone(daemon: Daemon) -> None:
     """Nothing of a daemon is left: neither its directories nor a process that names them."""
-    plan = daemon.plan
-    assert not plan.runtime.client.exists()
-    assert not plan.runtime.daemon.exists()
-    marker = os.fsencode(plan.runtime.daemon)
+    room = daemon.room
+    assert not room.runtime.client.exists()
+    assert not room.runtime.daemon.exists()
+    marker = os.fsencode(room.runtime.daemon)
     for pid in leftovers.parents():
         try:
             assert marker not in Path(f"/proc/{pid}/cmdline").read_bytes()
             assert marker not in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
-    assert str(plan.runtime.daemon) not in Path("/proc/self/mountinfo").read_text()
+    assert str(room.runtime.daemon) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_ready_is_what_the_daemon_says(fake: Start) -> None:
     with fake(READY + FOREVER) as daemon:
+        daemon.start(Options())
         daemon.ready(PATIENCE)
     gone(daemon)
 
 
+def test_a_room_without_a_daemon_leaves_nothing(fake: Start) -> None:
+    """As when a setting turns out to be of no use."""
+    with fake("raise SystemExit('started all the same')") as daemon:
+        pass
+    assert daemon.log.text() == []
+    gone(daemon)
+
+
+def test_the_command_line_reaches_the_daemon_verbatim(fake: Start) -> None:
+    flags = ("--a=$(id) `id` 'x' \"y\"", "--b=\n\n", "--c=ä\\n*", "")
+    program = "import sys\nprint(sys.argv[-4:], file=sys.stderr)\n"
+    with fake(program + READY + FOREVER) as daemon:
+        daemon.start(Options(flags=flags))
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: bool(daemon.log.text()), seconds=PATIENCE)
+        assert daemon.log.text() == [repr(list(flags))]
+
+
 def test_the_runtime_directories_are_private(fake: Start) -> None:
     with fake(READY + FOREVER) as daemon:
-        for path in (daemon.plan.runtime.client, daemon.plan.runtime.daemon):
+        for path in (daemon.room.runtime.client, daemon.room.runtime.daemon):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 def test_a_daemon_that_is_never_ready_is_given_up(fake: Start) -> None:
     program = "import sys\nprint('still thinking', file=sys.stderr)\n"
-    with (
-        fake(program + FOREVER) as daemon,
-        pytest.raises(DaemonNotReady, match="PLP_START_TIMEOUT") as caught,
-    ):
-        daemon.ready(1.0)
+    with fake(program + FOREVER) as daemon:
+        daemon.start(Options())
+        with pytest.raises(DaemonNotReady, match="PLP_START_TIMEOUT") as caught:
+            daemon.ready(1.0)
     assert tuple(caught.value.why) == ("still thinking",)
     gone(daemon)
 
@@ -103,11 +122,10 @@ def test_a_daemon_that_is_never_ready_is_given_up(fake: Start) -> None:
 def test_a_daemon_that_dies_at_once_is_noticed_at_once(fake: Start) -> None:
     program = "import sys\nsys.exit('buildkitd: something broke')\n"
     began = time.monotonic()
-    with (
-        pytest.raises(DaemonDied, match="ended with code 1 before it was ready") as caught,
-        fake(program) as daemon,
-    ):
-        daemon.ready(10 * PATIENCE)
+    with fake(program) as daemon:
+        daemon.start(Options())
+        with pytest.raises(DaemonDied, match="ended with code 1 before it was ready") as caught:
+            daemon.ready(10 * PATIENCE)
     assert caught.value.why == ("buildkitd: something broke",)
     assert time.monotonic() - began < PATIENCE
     gone(daemon)
@@ -115,6 +133,7 @@ def test_a_daemon_that_dies_at_once_is_noticed_at_once(fake: Start) -> None:
 
 def test_a_daemon_that_dies_in_the_middle_is_noticed(fake: Start) -> None:
     with fake(READY + "import time\ntime.sleep(0.3)\nraise SystemExit(3)") as daemon:
+        daemon.start(Options())
         daemon.ready(PATIENCE)
         with pytest.raises(DaemonDied, match="while it was needed"):
             daemon._watch.until(lambda: False, seconds=PATIENCE)
@@ -123,17 +142,17 @@ def test_a_daemon_that_dies_in_the_middle_is_noticed(fake: Start) -> None:
 
 def test_a_daemon_that_is_not_permitted_says_what_to_add(fake: Start) -> None:
     program = "import sys\nsys.exit('error: fork/exec: operation not permitted')\n"
-    with (
-        pytest.raises(RootlessNotPermitted, match="operation not permitted"),
-        fake(program) as daemon,
-    ):
-        daemon.ready(PATIENCE)
+    with fake(program) as daemon:
+        daemon.start(Options())
+        with pytest.raises(RootlessNotPermitted, match="operation not permitted"):
+            daemon.ready(PATIENCE)
     gone(daemon)
 
 
 def test_a_daemon_that_ignores_sigterm_is_killed(fake: Start) -> None:
     program = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     with fake(program + READY + FOREVER) as daemon:
+        daemon.start(Options())
         daemon.ready(PATIENCE)
     gone(daemon)
 
@@ -144,6 +163,7 @@ def test_what_a_daemon_leaves_running_ends_with_it(fake: Start) -> None:
         "subprocess.Popen(['setsid', 'sleep', '1000'])\n"
     )
     with fake(program + READY + FOREVER) as daemon:
+        daemon.start(Options())
         daemon.ready(PATIENCE)
     gone(daemon)
 
@@ -151,6 +171,7 @@ def test_what_a_daemon_leaves_running_ends_with_it(fake: Start) -> None:
 def test_a_flood_of_log_lines_keeps_only_the_last(fake: Start) -> None:
     program = "import sys\nfor n in range(300000): print('line', n, file=sys.stderr)\n"
     with fake(program + READY + FOREVER) as daemon:
+        daemon.start(Options())
         daemon.ready(PATIENCE)
         daemon._watch.until(lambda: "line 299999" in daemon.log.text(), seconds=PATIENCE)
         assert len(daemon.log.text()) == 400
@@ -159,6 +180,7 @@ def test_a_flood_of_log_lines_keeps_only_the_last(fake: Start) -> None:
 
 def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
     with fake(FOREVER) as daemon:
+        daemon.start(Options())
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Terminated):
             daemon.ready(PATIENCE)
@@ -166,8 +188,8 @@ def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    living = runtime.create([tmp_path], daemonless.ROOT)
-    killed = runtime.create([tmp_path], daemonless.ROOT)
+    living = runtime.create([tmp_path], ROOT)
+    killed = runtime.create([tmp_path], ROOT)
     (killed.state / "file").write_text("left")
     os.close(killed.lock)
     found = list(runtime.abandoned([tmp_path]))

@@ -1,0 +1,45 @@
+"""Why a daemon ended, told from the last lines of its log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plp_builder.errors import DaemonDied, DaemonFailure, RootlessNotPermitted
+
+if TYPE_CHECKING:
+    from plp_builder.buildkit.room import Room
+
+_CAUSES = (
+    "level=error", "level=fatal", "level=panic", "error:", "panic:", "[rootlesskit", "failed",
+)  # fmt: skip
+_NOT_PERMITTED = (
+    "operation not permitted", "permission denied", "newuidmap", "newgidmap", "subuid",
+)  # fmt: skip
+
+
+def explain(
+    log: list[str], code: int | None, room: Room, *, ready: bool
+) -> DaemonFailure | RootlessNotPermitted:
+    """Why a daemon ended, from the last lines of its log."""
+    relevant = [line for line in log if any(cause in line for cause in _CAUSES)] or log
+    why = relevant[-8:] or ["it left no message"]
+    how = "was ended by a signal" if code is not None and code < 0 else f"ended with code {code}"
+    text = "\n".join(relevant).lower()
+    kind = "rootless" if room.user else "plain"
+    if not ready and any(word in text for word in _NOT_PERMITTED):
+        return RootlessNotPermitted(
+            f"{kind} BuildKit cannot start here: operation not permitted",
+            why=why,
+        )
+    if "address already in use" in text or "could not lock" in text:
+        hint = "Another daemon uses the same directory; wait for it to end."
+    elif "unknown flag" in text or "flag provided but not defined" in text:
+        hint = "Correct PLP_BUILDKITD_FLAGS; `buildkitd --help` lists the flags."
+    elif "failed to load config" in text or "toml" in text:
+        hint = "Correct the file that PLP_BUILDKITD_CONFIG names."
+    elif code is not None and code in (-9, 137):
+        hint = "It was killed, most likely for want of memory: raise the container's limit."
+    else:
+        hint = "Run again with PLP_DEBUG=true for the daemon's whole log."
+    when = "while it was needed" if ready else "before it was ready"
+    return DaemonDied(f"buildkitd {how} {when}", why=why, hint=hint)

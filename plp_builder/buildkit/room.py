@@ -1,0 +1,97 @@
+"""Where the daemon will live: a user, namespaces, private directories.
+
+A room is made before the settings are read, because making namespaces takes as long as importing
+the library that reads them. Whatever happens in it then is decided by the settings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from plp_builder.buildkit.runtime import Runtime, candidates, create
+from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.process import User
+
+ROOT = User("root", 0, 0, "/root")
+
+_PASSED_ON = (
+    "PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+)  # fmt: skip
+"""What the daemon gets of our environment; secrets and tokens have no business there."""
+
+_RUN_WHAT_COMES = """eval "exec $(cat)\""""
+"""A shell that waits for a command line on its standard input and becomes that command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever."""
+
+    runtime: Runtime
+    user: User | None
+    sandbox: Sandbox
+    by_root: bool = True
+
+
+def room(user: User | None, masked: tuple[str, ...], environ: Mapping[str, str]) -> Room:
+    """Fresh directories for the run, and the strongest sandbox that can work.
+
+    ``masked`` are the hidden parts of /proc. Raises RootlessNotPermitted when there is no
+    place for the directories.
+    """
+    runtime = create(candidates(environ), user or ROOT)
+    return Room(runtime, user, sandbox_for(user, masked), by_root=os.geteuid() == 0)
+
+
+def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:
+    """The strongest sandbox that can work."""
+    if user is None:
+        return Sandbox.ROOT
+    return Sandbox.NONE if masked else Sandbox.PROCESS
+
+
+def wrapper(room: Room) -> tuple[str, ...]:
+    """The command line that makes the namespaces and waits in them for a further one.
+
+    A PID namespace wherever possible: when its first process goes, the kernel ends the rest. A
+    mount namespace likewise takes all mounts with it.
+    """
+    if room.sandbox is Sandbox.ROOT:
+        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    else:
+        words = ["rootlesskit", "--net=host", f"--state-dir={room.runtime.daemon}/rootlesskit"]
+    if room.sandbox is Sandbox.PROCESS:
+        words.append("--pidns")
+    if not room.by_root:
+        words += nosync(0)
+    return (*words, "sh", "-c", _RUN_WHAT_COMES)
+
+
+def nosync(parent: int) -> tuple[str, ...]:
+    """What runs a program so that it never waits for the disk (see nosync.py).
+
+    The daemon's state lives no longer than the build. ``parent`` may be 0. Nothing where this
+    Python cannot be started again, for example after its user has changed.
+    """
+    if not os.access(sys.executable, os.X_OK):
+        return ()
+    script = os.path.join(os.path.dirname(__file__), "nosync.py")
+    return (sys.executable, "-I", "-S", script, str(parent))
+
+
+def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment in the room: what a daemon needs, and nothing that came in as a secret."""
+    env = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
+    env.setdefault("PATH", os.defpath)
+    env["NOTIFY_SOCKET"] = str(room.runtime.notify_socket)
+    env["XDG_RUNTIME_DIR"] = str(room.runtime.daemon)
+    env["TMPDIR"] = str(room.runtime.daemon)
+    # A home of its own: the user's may be missing or closed, and has no say in the build.
+    env["HOME"] = str(room.runtime.daemon)
+    env["USER"] = env["LOGNAME"] = room.user.name if room.user else "root"
+    return env
