@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
+import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import image, machine
 from tests.support.builder import MakeWorkspace, Result, RunBuilder, Workspace
+from tests.support.engine import Engine
 from tests.support.image import Image
 from tests.support.machine import Tools
 from tests.support.processes import until
@@ -187,6 +191,71 @@ def test_strange_output_does_no_harm(workspace: MakeWorkspace, run_builder: RunB
     controls = {character for character in result.output if ord(character) < 32} - {"\n"}
     assert controls == set()
     assert not any(line.startswith("ERROR") for line in result.output.splitlines())
+
+
+@pytest.fixture
+def load(docker_engine: Engine) -> Iterator[Callable[[Path], dict[str, Any]]]:
+    """Loads an archive and inspects the image; what was loaded is removed after the test."""
+    loaded: list[str] = []
+
+    def load(archive: Path) -> dict[str, Any]:
+        said = docker_engine.docker("load", "--quiet", "--input", str(archive)).stdout
+        loaded.extend(line.partition(": ")[2] for line in said.splitlines())
+        (found,) = json.loads(docker_engine.docker("image", "inspect", loaded[-1]).stdout)
+        return dict(found)
+
+    yield load
+    for name in loaded:
+        docker_engine.docker("image", "rm", "--force", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["scratch-file", "no-layers", "site", "labels-and-args", "configuration", "odd-names"]
+)
+def test_docker_loads_the_archive(
+    name: str,
+    workspace: MakeWorkspace,
+    run_builder: RunBuilder,
+    docker_engine: Engine,
+    load: Callable[[Path], dict[str, Any]],
+) -> None:
+    """Into the same image: identity, configuration and every file."""
+    place = workspace()
+    found = built(project(name), place, run_builder)
+    inspected = load(place.archive)
+    # The containerd image store identifies an image by its manifest, the older one by its config.
+    assert inspected["Id"] in {found.manifest["config"]["digest"], found.digest}
+    assert inspected["RootFS"].get("Layers", []) == (found.config["rootfs"]["diff_ids"] or [])
+    for key, value in found.config["config"].items():
+        assert inspected["Config"][key] == value, key
+
+    container = docker_engine.docker("create", inspected["Id"], "/none").stdout.strip()
+    try:
+        exported = place.root / "exported.tar"
+        docker_engine.docker("export", "--output", str(exported), container)
+    finally:
+        docker_engine.docker("rm", container)
+    with tarfile.open(exported) as tar:
+        files = [each for each in tar if each.isreg()]
+        there = {each.name: file.read() for each in files if (file := tar.extractfile(each))}
+    assert {path: there.get(path) for path in found.files} == found.files
+
+
+def test_docker_runs_what_it_loads_under_all_its_names(
+    workspace: MakeWorkspace,
+    run_builder: RunBuilder,
+    docker_engine: Engine,
+    load: Callable[[Path], dict[str, Any]],
+) -> None:
+    place = workspace()
+    names = ["plp-test/site:1", "localhost:5000/plp-test/site:latest"]
+    env = {**prepare(project("site"), place), "PLP_IMAGE": ",".join(names)}
+    result = run_builder(env)
+    assert result.code == 0, result.output
+    assert sorted(load(place.archive)["RepoTags"]) == sorted(names)
+    for name in names:
+        run = ("run", "--rm", "--network=none", name, "/bin/cat", "/www/index.html")
+        assert "<h1>Bread &amp; butter</h1>" in docker_engine.docker(*run).stdout
 
 
 def packages(

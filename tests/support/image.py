@@ -13,8 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The one image of an archive. ``files`` are the regular files of its layers by path."""
+    """The one image of an archive. ``files`` are the regular files of its layers by path.
 
+    ``digest`` is its manifest's.
+    """
+
+    digest: str
     manifest: dict[str, Any]
     config: dict[str, Any]
     files: dict[str, bytes]
@@ -48,4 +52,5 @@ def read(archive: Path) -> Image:
             for member in layer:
                 if member.isreg() and (file := layer.extractfile(member)):
                     files[member.name] = file.read()
-    return Image(manifest, json.loads(blob(manifest["config"])), files, b"\n".join(everything))
+    config = json.loads(blob(manifest["config"]))
+    return Image(entry["digest"], manifest, config, files, b"\n".join(everything))
