@@ -13,7 +13,6 @@ from plp_builder.oci.archive import Archive
 from plp_builder.output import open_output
 from tests.support import machine
 from tests.support.daemon import Daemon, context, running
-from tests.support.machine import Tools
 
 NAME = "container-image.tar"
 DOCKER = "type=docker,oci-mediatypes=true,rewrite-timestamp=true"
@@ -48,15 +47,15 @@ def source(tmp_path: Path) -> Path:
     return context(tmp_path / "source", [b"one" * 1000, b"two"])
 
 
-def test_others_read_the_archive(daemon: Daemon, source: Path, tools: dict[str, Tools]) -> None:
+def test_others_read_the_archive(daemon: Daemon, source: Path) -> None:
     path, found = build(daemon, source, DOCKER)
     for transport in ("oci-archive", "docker-archive"):
         shown = json.loads(skopeo("inspect", f"{transport}:{path}"))
         assert len(shown["Layers"]) == 2
     assert json.loads(skopeo("inspect", f"oci-archive:{path}"))["Digest"] == found.top.digest
-    crane = str(Path(tools["current"]["buildctl"]).with_name("crane"))
-    if Path(crane).exists():
-        subprocess.run([crane, "validate", "--tarball", path], check=True, capture_output=True)
+    crane = [machine.command("crane"), "validate", "--tarball", str(path)]
+    said = subprocess.run(crane, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("PASS")
 
 
 def test_all_names_are_in_the_archive(daemon: Daemon, source: Path) -> None:
