@@ -1,10 +1,10 @@
-"""What all tests share: unit tests cannot reach the world."""
+"""What all tests share: unit tests cannot reach the world, and CI skips nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,17 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         _guarded = False
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With CI=true a skip is a failure: there the machine has to have what a test needs."""
+    report = yield
+    wanted = os.environ.get("CI", "").lower() in {"true", "1"}
+    if wanted and report.skipped and not hasattr(report, "wasxfail"):
+        assert call.excinfo is not None
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true does not allow: {call.excinfo.value}"
+    return report

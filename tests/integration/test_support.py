@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.set_up.step import ROOT
 from tests.support import builder, machine, processes
 from tests.support.builder import MakeWorkspace, Run
 from tests.support.engine import Engine
@@ -132,3 +134,37 @@ def test_the_engine_runs_containers(docker_engine: Engine) -> None:
     """Privileged ones too, whatever the machine's root may do."""
     assert docker_engine.answers()
     assert docker_engine.runs_privileged()
+
+
+SKIPS = """
+import pytest
+from tests.support import machine
+
+@pytest.fixture
+def tool():
+    machine.missing("a tool")
+
+def test_called(): pytest.skip("a reason")
+def test_asked(tool): pass
+@pytest.mark.skipif(True, reason="a mark")
+def test_marked(): pass
+@pytest.mark.xfail
+def test_expected(): assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "outcomes"),
+    [("true", {"failed": 1, "errors": 2, "xfailed": 1}), ("", {"skipped": 3, "xfailed": 1})],
+)
+def test_nothing_is_skipped_in_ci(value: str, outcomes: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / "test_skips.py").write_text(SKIPS)
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-P", "-m", "pytest", "-p", "tests.conftest", "-rA", str(tmp_path)]
+    environment = {"CI": value, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    ).stdout
+    counts = re.findall(r"(\d+) (failed|errors?|skipped|xfailed|passed)", said.splitlines()[-1])
+    assert {name: int(count) for count, name in counts} == outcomes, said
+    assert all(reason in said for reason in ("a reason", "a tool", "a mark"))

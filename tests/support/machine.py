@@ -28,10 +28,8 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def missing(what: str) -> NoReturn:
-    """End the test: with CI=true a missing tool is a failure, elsewhere a skip."""
-    if os.environ.get("CI", "").lower() in {"true", "1"}:
-        pytest.fail(f"This machine lacks what the test needs: {what}", pytrace=False)
-    pytest.skip(what)
+    """End the test: a skip, of which tests/conftest.py makes a failure with CI=true."""
+    pytest.skip(f"this machine lacks what the test needs: {what}")
 
 
 def command(name: str) -> str:
