@@ -13,13 +13,11 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import stat
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
 
@@ -27,11 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-READ_SIZE = 1 << 16
-LINE_LIMIT = 16 << 20
-"""Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of
-a step's output in base64, so only a defect or an attack comes near it."""
+    from plp_builder.users import User
 
+READ_SIZE = 1 << 16
 KILL_WAIT = 5.0
 """Seconds until a process that got SIGKILL is given up: it hangs in the kernel."""
 
@@ -86,44 +82,6 @@ class Stop:
                 f"the build did not end within PLP_TIMEOUT ({self.timeout:g} s)",
                 hint="Raise PLP_TIMEOUT, or look above for the step that took so long.",
             )
-
-
-class User(NamedTuple):
-    """Whom a process runs as."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
-
-
-class Owned(NamedTuple):
-    """What decides who may pass a directory or run a file: stat(2)'s mode and owners."""
-
-    path: str
-    mode: int
-    uid: int
-    gid: int
-
-    def open_to(self, user: User) -> bool:
-        """Whether ``user``, without further groups or capabilities, may pass it or run it."""
-        if user.uid == 0:
-            return True
-        if user.uid == self.uid:
-            return bool(self.mode & stat.S_IXUSR)
-        return bool(self.mode & (stat.S_IXGRP if user.gid == self.gid else stat.S_IXOTH))
-
-
-def on_the_way(path: str | os.PathLike[str]) -> tuple[Owned, ...]:
-    """A file or directory and all directories above it, links resolved. Raises OSError."""
-    found = []
-    current = os.path.realpath(path)
-    while True:
-        status = os.stat(current)
-        found.append(Owned(current, status.st_mode, status.st_uid, status.st_gid))
-        if current == "/":
-            return tuple(found)
-        current = os.path.dirname(current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,47 +342,3 @@ class Watch:
         self.until(ended, seconds=KILL_WAIT, stoppable=False)
         self.forget(child)
         return child.poll()
-
-
-class Lines:
-    """Cuts a stream of chunks into lines without their ends; a sink for :meth:`Watch.reads`."""
-
-    def __init__(self, sink: Callable[[bytes], None], limit: int = LINE_LIMIT) -> None:
-        self.ended = False
-        self._sink = sink
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def __call__(self, chunk: bytes) -> None:
-        if not chunk:
-            self.ended = True
-            if self._parts:
-                self._line(b"")
-            return
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            self._line(line)
-        if rest and self._size < self._limit:
-            self._parts.append(rest)
-            self._size += len(rest)
-
-    def _line(self, end: bytes) -> None:
-        line = b"".join((*self._parts, end)) if self._parts else end
-        self._parts.clear()
-        self._size = 0
-        self._sink(line[: self._limit])
-
-
-class Tail:
-    """The last lines of a program's log, bounded in number and length."""
-
-    def __init__(self, lines: int = 400, width: int = 4000) -> None:
-        self._lines: deque[bytes] = deque(maxlen=lines)
-        self._width = width
-
-    def __call__(self, line: bytes) -> None:
-        self._lines.append(line[: self._width])
-
-    def text(self) -> list[str]:
-        return [line.decode("utf-8", "replace").rstrip() for line in self._lines]

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from plp_builder.buildkit import Endpoint
-from plp_builder.process import Lines, Watch, start
+from plp_builder.process import Watch, start
+from plp_builder.streams import Lines
 
 GRACE = 2.5
 """Seconds between SIGTERM and SIGKILL for buildctl, which needs 40 ms to cancel a build."""

@@ -22,7 +22,8 @@ from plp_builder.buildkit.room import Room, environment, nosync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
-from plp_builder.process import Child, Lines, Tail, Watch, start
+from plp_builder.process import Child, Watch, start
+from plp_builder.streams import Lines, Tail
 
 DAEMON_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when a run is stopped: mid-build the daemon would wait

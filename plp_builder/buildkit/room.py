@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.process import User
+from plp_builder.users import User
 
 ROOT = User("root", 0, 0, "/root")
 

@@ -18,7 +18,7 @@ from secrets import token_hex
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
-from plp_builder.process import User
+from plp_builder.users import User, on_the_way
 
 SOCKET_NAME = "buildkitd.sock"
 SOCKET_PATH_LIMIT = 107
@@ -76,7 +76,7 @@ def suits(base: Path, user: User) -> bool:
     if len(os.fsencode(base)) + _NAME_ROOM > SOCKET_PATH_LIMIT:
         return False
     try:
-        return all(part.open_to(user) for part in process.on_the_way(base))
+        return all(part.open_to(user) for part in on_the_way(base))
     except OSError:
         return False
 

@@ -22,7 +22,7 @@ from plp_builder.terminal import printable
 
 if TYPE_CHECKING:
     from plp_builder.preflight.facts import Facts
-    from plp_builder.process import User
+    from plp_builder.users import User
 
 TRIAL_SECONDS = 20.0
 _STATES = {True: "ok", None: "warning", False: "failed"}

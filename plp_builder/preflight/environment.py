@@ -17,7 +17,7 @@ from plp_builder.preflight.finding import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from plp_builder.process import User
+    from plp_builder.users import User
 
 __all__ = ["check_environment", "daemon_user", "findings", "not_permitted", "read_facts"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.process import Owned, User, on_the_way
+from plp_builder.users import Owned, User, on_the_way
 
 CAP_SYS_ADMIN = 21
 """linux/capability.h"""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder import process
+from plp_builder import process, streams, users
 from plp_builder.buildkit import leftovers
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
 
@@ -59,7 +59,7 @@ def wait_for(path: Path) -> None:
 def test_output_is_delivered_and_the_end_is_seen(watch: process.Watch) -> None:
     child = shell("echo one; printf two; exit 3")
     found: list[bytes] = []
-    lines = process.Lines(found.append)
+    lines = streams.Lines(found.append)
     watch.reads(child.stdout, lines)
     watch.exits(child, lambda: None)
     assert watch.until(lambda: lines.ended and child.poll() is not None, seconds=PATIENCE)
@@ -69,8 +69,8 @@ def test_output_is_delivered_and_the_end_is_seen(watch: process.Watch) -> None:
 
 def test_a_flood_of_output_is_read_without_being_kept(watch: process.Watch) -> None:
     child = shell("head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last")
-    tail = process.Tail(lines=2, width=10)
-    lines = process.Lines(tail, limit=1000)
+    tail = streams.Tail(lines=2, width=10)
+    lines = streams.Lines(tail, limit=1000)
     watch.reads(child.stdout, lines)
     assert watch.until(lambda: lines.ended, seconds=PATIENCE)
     assert tail.text() == ["x" * 10, "last"]
@@ -187,7 +187,7 @@ def test_another_user_gets_neither_groups_nor_capabilities(watch: process.Watch)
         ["sh", "-c", "id -u; id -G; grep CapEff /proc/self/status"],
         env=ENV,
         stdout=subprocess.PIPE,
-        user=process.User("somebody", 54321, 54322, "/"),
+        user=users.User("somebody", 54321, 54322, "/"),
     )
     assert child.stdout.read().split() == [b"54321", b"54322", b"CapEff:", b"0" * 16]
     watch.end(child, grace=PATIENCE)

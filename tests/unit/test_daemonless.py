@@ -12,7 +12,7 @@ from plp_builder.buildkit.room import Room, environment, sandbox_for, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, RootlessNotPermitted
-from plp_builder.process import User
+from plp_builder.users import User
 
 RUNTIME = Runtime(Path("/tmp/client"), Path("/tmp/daemon"))
 USER = User("builder", 1000, 1000, "/home/builder")

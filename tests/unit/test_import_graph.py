@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"annotations"}),
     frozenset({"settings"}),
     frozenset({"syntax", "process", "oci", "log"}),
-    frozenset({"values", "terminal"}),
+    frozenset({"values", "terminal", "users", "streams"}),
     frozenset({"errors", "lazy", ""}),
 )
 """From the street down to the ground: a room may use the floors below its own."""
@@ -35,7 +35,10 @@ STDLIB_TOO_DEAR = frozenset(
     {"asyncio", "email", "http", "inspect", "logging", "ssl", "unittest", "urllib.request", "xml"}
 )
 LIBRARIES = {"pydantic": "settings", "pydantic_settings": "settings", "structlog": "log"}
-HOT = ("errors", "values", "process", "solve", "annotations", "buildkit", "cache", "oci")
+HOT = (
+    "errors", "values", "users", "streams", "process", "solve", "annotations", "buildkit", "cache",
+    "oci",
+)  # fmt: skip
 
 STARTS_PROCESSES = {
     "subprocess": frozenset(

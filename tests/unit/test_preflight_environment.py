@@ -14,7 +14,7 @@ from plp_builder.errors import RootlessNotPermitted, ToolNotFound
 from plp_builder.preflight import doctor, environment, facts
 from plp_builder.preflight.facts import Disk, Facts, IdMapper, Range
 from plp_builder.preflight.finding import Finding
-from plp_builder.process import User
+from plp_builder.users import User
 
 ALL = (1 << 41) - 1
 WITHOUT_SYS_ADMIN = ALL & ~(1 << facts.CAP_SYS_ADMIN)

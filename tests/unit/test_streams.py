@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plp_builder.process import Lines, Tail
+from plp_builder.streams import Lines, Tail
 
 
 def cut(chunks: list[bytes], limit: int = 1 << 20) -> list[bytes]:
