@@ -48,9 +48,11 @@ class BuildCache:
 
         BuildKit's ``ignore-error`` covers the daemon's side only: where buildctl cannot write
         the export, a build that is otherwise complete fails. True has told a warning, and there
-        is nothing to import or export any more: solve again.
+        is nothing to import or export any more: solve again. Only buildctl's last word counts,
+        which begins with ``error:``; it remarks on the directory in builds that go well, too.
         """
-        if not self._staged or str(self._staged.directory) not in said:
+        error = f"\n{said}".rpartition("\nerror: ")
+        if not self._staged or not error[1] or str(self._staged.directory) not in error[2]:
             return False
         tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
         self.close()

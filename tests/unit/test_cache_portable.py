@@ -126,6 +126,17 @@ def test_a_failure_of_the_cache_is_told_from_a_failure_of_the_build(
     assert [type(warning) for warning in told] == [CacheNotUsable]
 
 
+def test_a_remark_about_the_cache_is_no_failure_of_it(paths: Paths, told: list[Failure]) -> None:
+    """On a disk without fs-verity buildctl names the directory in a warning of every build."""
+    with portable.opened(given(), paths, no_check) as cache:
+        assert cache.export is not None
+        remark = f'time="now" level=warning msg="failed check" path={cache.export.path}'
+        assert not cache.give_up(f"{remark}\nDockerfile:4\nerror: failed to solve: exit code: 3")
+        assert not cache.give_up(remark)
+        assert cache.export is not None
+    assert told == []
+
+
 def test_the_bound_is_the_setting(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = staging.keep
