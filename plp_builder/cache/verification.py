@@ -42,7 +42,9 @@ class Record:
         try:
             data = json.loads(layout.read_small(directory / RECORD, RECORD))
             known = {str(name): (int(a), int(b), int(c)) for name, (a, b, c) in data.items()}
-        except (OSError, ArchiveInvalid, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ArchiveInvalid, RecursionError):
+            known = {}
+        except (ValueError, TypeError, AttributeError, OverflowError):  # 1e999 is no integer
             known = {}
         return cls(known)
 

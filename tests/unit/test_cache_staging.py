@@ -178,7 +178,19 @@ def test_blobs_are_hashed_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) ->
     assert [digest.encoded for digest in hashed] == [layouts.sha256(b"one")]
 
 
-@pytest.mark.parametrize("record", [b"", b"[]", b"{", b'{"a": 3}', b'{"a": [1, 2]}', b"\xff"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"a": 3}',
+        b'{"a": [1, 2]}',
+        b"\xff",
+        b'{"a": [1e999, 1, 1]}',
+        b'{"a": [NaN, 1, 1]}',
+    ],
+)
 def test_a_record_that_cannot_be_read_only_costs_time(cache: Cache, record: bytes) -> None:
     cache.build("app")
     (cache.layout / ".verified.json").write_bytes(record)
