@@ -8,10 +8,27 @@ from pathlib import Path
 
 TEMPORARY = ".tmp-"
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 
 def random_name(prefix: str) -> str:
     """A name that nobody else uses."""
     return prefix + os.urandom(8).hex()
+
+
+def open_below(directory: Path, *names: str) -> int:
+    """A descriptor of the directory below ``directory``, none of ``names`` being a link.
+
+    Raises OSError.
+    """
+    descriptor = os.open(directory, _DIRECTORY)
+    for name in names:
+        above = descriptor
+        try:
+            descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        finally:
+            os.close(above)
+    return descriptor
 
 
 def replace_durably(path: Path, data: bytes) -> None:

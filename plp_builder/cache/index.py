@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +44,7 @@ def read(directory: Path) -> Entries:
     except ArchiveInvalid as error:
         return Entries(problems=(error.what,))
     except OSError as error:
-        if path.is_symlink() or path.is_dir():
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             return Entries(problems=(f"{layout.INDEX} is not a regular file",))
         raise error from None
     values = index.get("manifests") if isinstance(index, dict) else None

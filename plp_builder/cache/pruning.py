@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plp_builder.cache import index
+from plp_builder.cache.files import open_below
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.model import Descriptor
@@ -69,13 +70,18 @@ def disk_usage(directory: Path) -> int:
 
 
 def remove_others(directory: Path, blobs: frozenset[str]) -> None:
-    """Delete every blob but these. Only right while no other build can add any."""
-    with os.scandir(directory / layout.BLOBS) as found:
-        names = [blob.name for blob in found]
-    for name in names:
-        if name not in blobs:
-            with suppress(OSError):
-                (directory / layout.BLOBS / name).unlink()
+    """Delete every blob but these. Only right while no other build can add any.
+
+    Never through a link, which may have come since the cache was looked at. Raises OSError.
+    """
+    place = open_below(directory, *layout.BLOBS.parts)
+    try:
+        for name in os.listdir(place):  # noqa: PTH208 - a descriptor, not a path
+            if name not in blobs:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def newest_last(entries: tuple[Descriptor, ...], own: Descriptor) -> tuple[Descriptor, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plp_builder.cache import index, pruning
-from plp_builder.cache.files import TEMPORARY, random_name, remove
+from plp_builder.cache.files import TEMPORARY, open_below, random_name, remove
 from plp_builder.cache.inspection import inspect, put_aside
 from plp_builder.cache.lock import LockNotFreeError, locked, try_lock
 from plp_builder.cache.verification import Record, verify
@@ -189,18 +189,27 @@ def _tell_failed_export(staged: Staged, warn: Warn) -> None:
 
 
 def _merge_blobs(staged: Staged, needed: tuple[Descriptor, ...], record: Record) -> None:
-    """Move the blobs in, but leave those that are there and known to be right."""
+    """Move the blobs in, but leave those that are there and known to be right.
+
+    Into an open directory, so that a link that came since `prepare` leads nowhere.
+    """
     (staged.layout / layout.BLOBS).mkdir(parents=True, exist_ok=True)
-    for descriptor in needed:
-        name = descriptor.digest.encoded
-        with suppress(ArchiveInvalid):
-            if record.holds(name, layout.blob_status(staged.layout, descriptor)):
-                continue
-        target = layout.blob_path(staged.layout, descriptor.digest)
-        if target.is_dir():
-            remove(target)
-        layout.blob_path(staged.directory, descriptor.digest).replace(target)
-        record.add(name, target.lstat())
+    place = open_below(staged.layout, *layout.BLOBS.parts)
+    try:
+        for descriptor in needed:
+            name = descriptor.digest.encoded
+            with suppress(ArchiveInvalid):
+                if record.holds(name, layout.blob_status(staged.layout, descriptor)):
+                    continue
+            target = layout.blob_path(staged.layout, descriptor.digest)
+            if target.is_dir():
+                remove(target)
+            os.replace(
+                layout.blob_path(staged.directory, descriptor.digest), name, dst_dir_fd=place
+            )
+            record.add(name, os.stat(name, dir_fd=place, follow_symlinks=False))
+    finally:
+        os.close(place)
 
 
 def _keep_entries(

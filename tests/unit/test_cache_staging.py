@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -284,6 +285,11 @@ def _fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+def _socket(path: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
 @pytest.mark.parametrize("damage", [_truncated, _flipped, Path.unlink, _directory, _link, _fifo])
 @pytest.mark.parametrize("which", [_blob(b"one"), _manifest], ids=["layer", "manifest"])
 def test_a_damaged_blob_costs_its_entry_and_no_other(
@@ -335,7 +341,7 @@ def test_an_index_that_is_none_is_put_aside(cache: Cache, text: bytes) -> None:
     assert len(cache.warnings) == 1
 
 
-@pytest.mark.parametrize("damage", [_directory, _link, _fifo])
+@pytest.mark.parametrize("damage", [_directory, _link, _fifo, _socket])
 def test_an_index_that_is_no_file_is_put_aside(
     cache: Cache, damage: Callable[[Path], None]
 ) -> None:
@@ -540,6 +546,23 @@ def test_an_export_that_lies_is_not_merged(cache: Cache) -> None:
     assert cache.tags() == []
     assert [type(warning) for warning in cache.warnings] == [CacheDamaged]
     assert not staged.directory.exists()
+
+
+@pytest.mark.parametrize("name", ["blobs", "blobs/sha256"])
+def test_a_link_that_came_during_the_build_is_not_followed(cache: Cache, name: str) -> None:
+    cache.build("app", [b"old"])
+    staged = cache.prepare("app")
+    export(staged, [b"new"])
+    elsewhere = cache.path.parent / "elsewhere"
+    (elsewhere / "sha256").mkdir(parents=True)
+    precious = {elsewhere / "precious", elsewhere / "sha256/precious"}
+    for path in precious:
+        path.touch()
+    (cache.layout / name).rename(cache.path / "moved")
+    (cache.layout / name).symlink_to(elsewhere)
+    cache.keep(staged)
+    assert {path for path in elsewhere.rglob("*") if path.is_file()} == precious
+    assert [type(warning) for warning in cache.warnings] == [CacheNotUsable]
 
 
 def test_a_build_that_exports_nothing_is_no_failure(cache: Cache) -> None:
