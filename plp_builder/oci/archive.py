@@ -251,8 +251,8 @@ def _check_docker_manifest(reader: _Reader, images: tuple[Image, ...]) -> tuple[
     for entry in entries:
         if not isinstance(entry, dict):
             invalid(DOCKER_MANIFEST, "is not a list of images")
-        layers = texts(entry.get("Layers"), DOCKER_MANIFEST)
-        if (entry.get("Config"), layers) not in promised:
+        config, layers = entry.get("Config"), texts(entry.get("Layers"), DOCKER_MANIFEST)
+        if not isinstance(config, str) or (config, layers) not in promised:
             invalid(DOCKER_MANIFEST, "describes another image than index.json")
         tags.extend(texts(entry.get("RepoTags"), DOCKER_MANIFEST))
     return tuple(tags)

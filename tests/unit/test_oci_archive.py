@@ -9,6 +9,8 @@ import json
 import lzma
 import tarfile
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,6 +53,18 @@ def changed_manifest(change: Callable[[Json], None]) -> bytes:
     entry = layouts.add_image(files)
     manifest = json.loads(files.pop("blobs/sha256/" + entry["digest"][7:]))
     change(manifest)
+    entry = layouts.add_json(files, manifest, layouts.MANIFEST)
+    return layouts.tar_of(layouts.finish(files, entry))
+
+
+def changed_config(change: Callable[[Json], None]) -> bytes:
+    """The same for the configuration of its image."""
+    files: Files = {}
+    entry = layouts.add_image(files)
+    manifest = json.loads(files.pop("blobs/sha256/" + entry["digest"][7:]))
+    config = json.loads(files.pop("blobs/sha256/" + manifest["config"]["digest"][7:]))
+    change(config)
+    manifest["config"] = layouts.add_json(files, config, layouts.CONFIG)
     entry = layouts.add_json(files, manifest, layouts.MANIFEST)
     return layouts.tar_of(layouts.finish(files, entry))
 
@@ -488,6 +502,7 @@ def test_another_version_of_the_layout_is_refused(version: bytes) -> None:
     [
         (lambda entry: entry.update(Layers=[]), "another image"),
         (lambda entry: entry.update(Config="blobs/sha256/" + "0" * 64), "another image"),
+        (lambda entry: entry.update(Config=[]), "another image"),
         (lambda entry: entry.update(Layers=[1]), "list of texts"),
         (lambda entry: entry.update(RepoTags="a"), "list of texts"),
     ],
@@ -522,3 +537,71 @@ def test_verification_can_be_stopped_within_a_large_blob() -> None:
     data = layouts.tar_of(layouts.image_files(layers=[b"\0" * 100_000_000]))
     with pytest.raises(StopError):
         verify(io.BytesIO(data), check=stop)
+
+
+def test_an_archive_that_shrinks_while_it_is_hashed_is_refused() -> None:
+    class Shrunk(io.BytesIO):
+        def readinto(self, _: object) -> int:
+            return 0
+
+    with pytest.raises(ArchiveInvalid, match="became shorter"):
+        verify(Shrunk(_GOOD))
+
+
+def _change(document: Any, path: list[str | int], value: object) -> None:
+    for key in path[:-1]:
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _paths(document: object) -> list[list[str | int]]:
+    """The way to each value in a JSON document."""
+    if isinstance(document, dict):
+        inner = [(key, value) for key, value in document.items()]
+    else:
+        inner = list(enumerate(document)) if isinstance(document, list) else []
+    return [
+        path for key, value in inner for path in ([key], *([key, *rest] for rest in _paths(value)))
+    ]
+
+
+_ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def _changed_file(name: str, change: Callable[[Json], None]) -> bytes:
+    files = layouts.image_files()
+    document = json.loads(files[name])
+    change(document)
+    return layouts.tar_of(files | {name: json.dumps(document).encode()})
+
+
+_DOCUMENTS: dict[str, Callable[[Callable[[Json], None]], bytes]] = {
+    "manifest": changed_manifest,
+    "config": changed_config,
+    "index.json": partial(_changed_file, "index.json"),
+    "manifest.json": partial(_changed_file, "manifest.json"),
+    "oci-layout": partial(_changed_file, "oci-layout"),
+}
+
+
+@pytest.mark.parametrize("name", _DOCUMENTS)
+@given(st.data())
+def test_whatever_a_document_says_it_is_taken_or_refused(name: str, data: st.DataObject) -> None:
+    def change(document: Json) -> None:
+        place = data.draw(st.sampled_from(_paths(document)))
+        _change(document, place, data.draw(_ANY))
+
+    try:
+        found = check(_DOCUMENTS[name](change))
+    except ArchiveInvalid:
+        return
+    assert len(found.images) == 1
