@@ -259,3 +259,82 @@ def test_an_archive_without_docker_manifest_keeps_its_bytes(build: Path) -> None
         found = output.publish(no_check, references=["a", "b"])
     assert (build / NAME).read_bytes() == data
     assert found.repo_tags == ()
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks left over is then left alone: nobody can tell whether it is in use."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    perhaps_in_use = f".{NAME}.0123456789ab.partial"
+    (build / perhaps_in_use).touch()
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    publish(build, GOOD)
+    assert (build / NAME).read_bytes() == GOOD
+    assert left(build) == [perhaps_in_use, NAME]
+
+
+@pytest.mark.parametrize("taken", ["removed", "locked"])
+def test_a_temporary_name_that_another_run_takes_for_stale_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """Between its making and its locking: the archive comes from another one."""
+    opened, locked = os.open, fcntl.flock
+    taken_once: list[str] = []
+
+    def without_tmpfile(path: str, flags: int, *args: int, **keys: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return opened(path, flags, *args, **keys)
+
+    def too_late(descriptor: int, operation: int) -> None:
+        if not taken_once:
+            (stale,) = left(tmp_path)
+            taken_once.append(stale)
+            if taken == "locked":
+                raise BlockingIOError(errno.EWOULDBLOCK, "locked")
+            (tmp_path / stale).unlink()
+        locked(descriptor, operation)
+
+    monkeypatch.setattr(os, "open", without_tmpfile)
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    publish(tmp_path, GOOD)
+    assert (tmp_path / NAME).read_bytes() == GOOD
+    assert left(tmp_path) == sorted([NAME, *(taken_once if taken == "locked" else [])])
+
+
+FILES = layouts.image_files()
+ENTRY = FILES["manifest.json"][1:-1]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (layouts.tar_of(FILES | {"zeros": b"\0" * 2_000_000}), "not near the end"),
+        (layouts.tar_of(FILES | {"manifest.json": b"[%b,%b]" % (ENTRY, ENTRY)}), "2 images"),
+    ],
+)
+def test_names_are_only_added_where_buildkit_would_have_put_them(
+    build: Path, data: bytes, reason: str
+) -> None:
+    with open_output(build, NAME) as output:
+        output.file.write(data)
+        with pytest.raises(ArchiveInvalid, match=reason):
+            output.publish(no_check, references=["another"])
+    assert left(build) == []
+
+
+def test_a_second_attempt_on_a_disk_that_fails_is_told(tmp_path: Path) -> None:
+    class Broken(io.FileIO):
+        def truncate(self, _: object = None) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_output(tmp_path, NAME) as output:
+        output.file.close()
+        output.file = Broken(tmp_path / "broken", "x+")
+        with pytest.raises(ArchiveNotWritten) as failed:
+            output.restart()
+    assert failed.value.why == ("Input/output error",)
