@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,19 @@ def test_a_key_cannot_be_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "open", denied)
     found = failure(SshNotUsable, source, PLP_SSH=f"default={source}/key")
     assert "permission denied" in found.what
+
+
+def test_an_agent_s_socket_stands_alone(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("agent", "other"):
+        os.mknod(source / name, stat.S_IFSOCK | 0o600)
+    (source / "key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    check(source, PLP_SSH=f"default={source}/agent")
+    for second in ("other", "key"):
+        found = failure(SshNotUsable, source, PLP_SSH=f"default={source}/agent,{source}/{second}")
+        assert "one socket or several keys, not both" in str(found)
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    found = failure(SshNotUsable, source, PLP_SSH=f"default={source}/agent")
+    assert f"agent cannot be opened by uid {os.geteuid()}" in str(found)
 
 
 def test_context_directories(source: Path) -> None:
