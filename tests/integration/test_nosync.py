@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from plp_builder.buildkit import nosync
+from scripts.set_up.step import ROOT
 
 SCRIPT = [sys.executable, "-I", "-S", nosync.__file__]
 ASKS = "import os; os.fsync(os.pipe()[0]); os.sync(); print('answered')"
@@ -49,3 +50,19 @@ def test_a_program_whose_parent_is_gone_is_not_started() -> None:
     done = run("echo", "ran", parent=1)
     assert done.stdout == ""
     assert "the parent process has ended" in done.stderr
+
+
+TELLS = """
+import os
+from plp_builder.buildkit import nosync
+print(nosync.live_with(os.getppid()), nosync.live_with(1))
+print(nosync.install("vax"), nosync.install(os.uname().machine))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a filter takes root or a user namespace")
+def test_both_parts_tell_whether_they_worked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TELLS], capture_output=True, cwd=ROOT, check=False, text=True
+    )
+    assert done.stdout.split() == ["True", "False", "False", "True"], done.stderr
