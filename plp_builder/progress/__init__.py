@@ -14,8 +14,11 @@
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_base64, b2a_base64
 from typing import Protocol
 
+from plp_builder import log
 from plp_builder.progress.events import MAX_LINE_BYTES, parse
 from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started
 from plp_builder.progress.step import Step
@@ -25,6 +28,11 @@ __all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]
 
 SETTLED_AFTER = 0.2
 """Seconds after which an end is believed: BuildKit often begins a step again at once."""
+
+
+_OUTPUT = re.compile(rb'"data":"([A-Za-z0-9+/=]+)"')
+"""What a step printed, in a line of BuildKit's. Quotes inside of a JSON string are escaped, so
+that no other text looks like this."""
 
 
 class Progress(Protocol):
@@ -62,8 +70,8 @@ def create(
     """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson).
 
     It feeds ``model`` and writes to ``stream``; with ``log_format`` json it makes log events
-    instead (except rawjson, which passes BuildKit's lines through: the output of steps is base64
-    there, so that no redaction reaches it). ``verbose`` also shows BuildKit's own short tasks.
+    instead (except rawjson, which passes BuildKit's lines through). ``verbose`` also shows
+    BuildKit's own short tasks.
     """
     if mode == "rawjson":
         return _RawJson(stream, model)
@@ -135,7 +143,7 @@ class _Watch:
 
 
 class _RawJson:
-    """BuildKit's lines verbatim, for a machine that reads them."""
+    """BuildKit's lines for a machine that reads them: verbatim, except for secrets."""
 
     def __init__(self, stream: Stream, model: Model) -> None:
         self._writer = Writer(stream)
@@ -144,10 +152,24 @@ class _RawJson:
     def feed(self, line: bytes, now: float) -> None:  # noqa: ARG002
         for event in parse(line):
             self._model.apply(event)
-        self._writer.lines((decode(line).rstrip("\r\n"),))
+        clean = _OUTPUT.sub(_without_secrets, line)
+        self._writer.lines((decode(clean).rstrip("\r\n"),))
 
     def tick(self, now: float) -> None:
         pass
 
     def finish(self, now: float) -> None:  # noqa: ARG002
         self._model.finish()
+
+
+def _without_secrets(output: re.Match[bytes]) -> bytes:
+    """What a step printed, which base64 hides from the redaction of the stream."""
+    try:
+        text = a2b_base64(output[1]).decode("utf-8", "surrogateescape")
+    except ValueError:
+        return output[0]
+    hidden = log.hide(text)
+    if hidden == text:
+        return output[0]
+    encoded = b2a_base64(hidden.encode("utf-8", "surrogateescape"), newline=False)
+    return b'"data":"' + encoded + b'"'

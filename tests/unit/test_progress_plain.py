@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from datetime import UTC, datetime
@@ -264,6 +265,17 @@ def test_rawjson_passes_lines_through() -> None:
     shown, model = watch(lines, "rawjson")
     assert shown.encode() == b"".join(lines)
     assert model.failed is not None
+
+
+def test_rawjson_hides_secrets_in_the_output_of_steps() -> None:
+    """It is base64 there, where the redaction of the stream does not find it."""
+    log.configure(redact=("hunter2",))
+    secret, other = (base64.b64encode(text).decode() for text in (b"\xffis hunter2", b"\xffother"))
+    line = f'{{"logs":[{{"data":"{secret}"}},{{"data":"{other}"}}],"name":"\\"data\\":\\"aGk=\\""}}'
+    shown, _ = watch([line.encode()], "rawjson")
+    log.configure()
+    hidden = base64.b64encode(b"\xffis <hidden>").decode()
+    assert shown == line.replace(secret, hidden) + "\n"
 
 
 def test_json_log_events() -> None:
