@@ -10,23 +10,25 @@ if TYPE_CHECKING:
     from plp_builder.buildkit.room import Room
 
 _CAUSES = (
-    "level=error", "level=fatal", "level=panic", "error:", "panic:", "[rootlesskit", "failed",
+    "level=error", "level=fatal", "level=panic", "error:", "panic:", "buildkitd:", "failed",
 )  # fmt: skip
-_NOT_PERMITTED = (
-    "operation not permitted", "permission denied", "newuidmap", "newgidmap", "subuid",
-)  # fmt: skip
+_CONSEQUENCES = ("error: command [", "error: child exited")
+"""What rootlesskit says of any program in it that has failed."""
+
+_NOT_PERMITTED = ("operation not permitted", "newuidmap", "newgidmap", "subuid")
 
 
 def explain(
     log: list[str], code: int | None, room: Room, *, ready: bool
 ) -> DaemonFailure | RootlessNotPermitted:
     """Why a daemon ended, from the last lines of its log."""
-    relevant = [line for line in log if any(cause in line for cause in _CAUSES)] or log
+    told = [line for line in log if line and not any(word in line for word in _CONSEQUENCES)] or log
+    relevant = [line for line in told if any(cause in line for cause in _CAUSES)] or told
     why = relevant[-8:] or ["it left no message"]
     how = "was ended by a signal" if code is not None and code < 0 else f"ended with code {code}"
     text = "\n".join(relevant).lower()
     kind = "rootless" if room.user else "plain"
-    if not ready and any(word in text for word in _NOT_PERMITTED):
+    if not ready and _is_refused(text):
         return RootlessNotPermitted(
             f"{kind} BuildKit cannot start here: operation not permitted",
             why=why,
@@ -43,3 +45,11 @@ def explain(
         hint = "Run again with PLP_DEBUG=true for the daemon's whole log."
     when = "while it was needed" if ready else "before it was ready"
     return DaemonDied(f"buildkitd {how} {when}", why=why, hint=hint)
+
+
+def _is_refused(text: str) -> bool:
+    """Whether the environment forbids what rootlesskit or unshare has to do."""
+    refused = any(word in text for word in _NOT_PERMITTED)
+    return refused or any(
+        "permission denied" in line for line in text.splitlines() if line.startswith("[rootlesskit")
+    )

@@ -81,6 +81,27 @@ def test_what_the_environment_forbids_is_named_with_the_flags_to_add(line: str) 
     assert "--privileged" in failure.hint
 
 
+def test_what_only_follows_from_the_cause_is_not_told() -> None:
+    """As a real rootlesskit and buildkitd say it."""
+    log = [
+        "Incorrect Usage: flag provided but not defined: -nonsense",
+        "",
+        "buildkitd: flag provided but not defined: -nonsense",
+        '[rootlesskit:child ] error: command [sh -c eval "exec $(cat)"] exited: exit status 1',
+        "[rootlesskit:parent] error: child exited: exit status 1",
+    ]
+    failure = explain(log, 1, ROOTLESS, ready=False)
+    assert failure.why == ("buildkitd: flag provided but not defined: -nonsense",)
+    assert "PLP_BUILDKITD_FLAGS" in failure.hint
+
+
+def test_a_file_that_the_daemon_may_not_read_is_no_matter_of_namespaces() -> None:
+    failure = explain(["buildkitd: open /x: permission denied"], 1, ROOTLESS, ready=False)
+    assert isinstance(failure, DaemonDied)
+    child = "[rootlesskit:parent] error: fork/exec /proc/self/exe: permission denied"
+    assert isinstance(explain([child], 1, ROOTLESS, ready=False), RootlessNotPermitted)
+
+
 def test_a_death_in_the_middle_of_a_build_is_no_matter_of_permission() -> None:
     failure = explain(["level=error msg=permission denied"], 2, ROOTLESS, ready=True)
     assert isinstance(failure, DaemonDied)
