@@ -9,13 +9,13 @@ PYTEST ?=
 help: ## Show these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: ## Set up, build examples/hello into an archive and show what is in it
-	@scripts/timed "make demo" sh -c 'scripts/setup && scripts/demo'
+demo: ## Set up what builds need, build examples/hello and show what is in its archive
+	@scripts/timed "make demo" sh -c 'scripts/setup --without-tests && scripts/demo'
 
 test: ## Set up, then unit and integration tests with coverage
 	@scripts/timed "make test" sh -c 'scripts/setup && scripts/test'
 
-setup: ## Bring what is missing: packages, Python environment, tools in bin/
+setup: ## Bring what is missing, for tests too: packages, Python environment, tools in bin/
 	@scripts/setup
 
 lint: setup ## Check style and types
@@ -50,4 +50,5 @@ lock: ## Pin the newest allowed dependencies in requirements/
 	@scripts/lock
 
 clean: ## Remove what commands above made in this tree (the user's cache stays)
-	rm -rf .cache .venv bin build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .cache .venv bin build .coverage .coverage.* \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache dist htmlcov coverage.xml

@@ -132,6 +132,7 @@ def install() -> None:
     with step("Python environment") as current:
         current.outcome = "there"
         if not _is_current():
+            current.begin("making it, about a minute the first time")
             with lock(ROOT / ".cache/environment.lock"):
                 if not _is_current():
                     current.outcome = _make()

@@ -72,6 +72,7 @@ def find_or_fetch(lowest: tuple[int, ...]) -> Go:
     with step("Go") as current:
         go = _find(lowest)
         if go is None:
+            current.begin("fetching it, about a minute the first time")
             _fetch()
             go = _find(lowest)
         if go is None:

@@ -42,10 +42,13 @@ class Package:
     present: Callable[[], bool]
     purpose: str
     required: bool = False
+    tests_only: bool = False
 
 
-def _command(package: str, command: str, purpose: str, *, required: bool = False) -> Package:
-    return Package(package, lambda: has_command(command), purpose, required)
+def _command(
+    package: str, command: str, purpose: str, *, required: bool = False, tests_only: bool = False
+) -> Package:
+    return Package(package, lambda: has_command(command), purpose, required, tests_only)
 
 
 PACKAGES = (
@@ -59,20 +62,28 @@ PACKAGES = (
     _command("uidmap", "newuidmap", "rootless BuildKit maps user ids with it", required=True),
     _command("slirp4netns", "slirp4netns", "a network for build steps apart from the host's"),
     _command("skopeo", "skopeo", "reads and pushes archives; the tests check with it"),
-    Package("busybox-static", _has_static_busybox, "tests build images around it"),
-    _command("docker-registry", "docker-registry", "tests pull base images from it"),
-    _command("debootstrap", "debootstrap", "makes the tests' Debian base image"),
+    Package("busybox-static", _has_static_busybox, "tests build images around it", tests_only=True),
+    _command(
+        "docker-registry", "docker-registry", "tests pull base images from it", tests_only=True
+    ),
+    _command("debootstrap", "debootstrap", "makes the tests' Debian base image", tests_only=True),
     Package(
         "debian-archive-keyring",
         lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
         "debootstrap checks Debian's signatures with it",
+        tests_only=True,
     ),
-    _command("docker.io", "dockerd", "tests load archives into a Docker engine"),
+    _command("docker.io", "dockerd", "tests load archives into a Docker engine", tests_only=True),
     Package("python3-venv", _has_venv, "the Python environment is made with it", required=True),
 )
 
 
-def missing(packages: Iterable[Package] = PACKAGES) -> tuple[Package, ...]:
+def needed(*, tests: bool) -> tuple[Package, ...]:
+    """The packages that a build needs, or with ``tests`` those of the tests as well."""
+    return tuple(package for package in PACKAGES if tests or not package.tests_only)
+
+
+def missing(packages: Iterable[Package]) -> tuple[Package, ...]:
     """Those of ``packages`` that this machine lacks."""
     return tuple(package for package in packages if not package.present())
 
@@ -110,22 +121,23 @@ def _install(names: list[str]) -> str:
     return ""
 
 
-def install() -> None:
-    """Bring the missing packages; raises SetupError where a required one stays missing."""
-    absent = missing()
+def install(packages: Iterable[Package]) -> None:
+    """Bring what is missing of them; raises SetupError where a required one stays missing."""
+    absent = missing(packages)
     with step("System packages") as current:
         current.outcome = "all there"
         reason = ""
         if absent:
+            current.begin(f"installing {len(absent)}, about a minute")
             reason = _install([package.name for package in absent])
             if reason:
                 # One package that a distribution does not know must not cost the others.
-                for package in missing():
+                for package in missing(absent):
                     reason = _install([package.name]) or reason
             current.outcome = "installed " + " ".join(
                 package.name for package in absent if package.present()
             )
-    left = missing()
+    left = missing(absent)
     for package in left:
         warn(f"{package.name} could not be installed: {package.purpose}.")
     if left:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "plp-container-image-builder"
+_TITLE_WIDTH = 28
 
 
 class SetupError(Exception):
@@ -21,24 +22,36 @@ class SetupError(Exception):
 
 
 class Step:
-    """One line of output: what is done, then how it ended."""
+    """What is done, and how it ended: one line, or two where the work takes its time."""
 
     def __init__(self) -> None:
         self.outcome = "done"
+        self.begun = False
+
+    def begin(self, expectation: str) -> None:
+        """There is something to do: say what and about how long, in a line that is seen at once.
+
+        A whole line, because the logs of CI systems show no others while something is running.
+        """
+        print(f"{expectation} …", flush=True)
+        self.begun = True
 
 
 @contextmanager
 def step(title: str) -> Iterator[Step]:
-    """Print ``title``, the outcome that the block set, and its seconds."""
-    print(f"{title:<28}", end="", flush=True)
+    """Print ``title``, what the block says it begins, the outcome that it set, and its seconds."""
+    print(f"{title:<{_TITLE_WIDTH}}", end="", flush=True)
     started = time.monotonic()
     current = Step()
     try:
         yield current
     except BaseException:
-        print("failed", flush=True)
+        current.outcome = "failed"
         raise
-    print(f"{current.outcome}  ({time.monotonic() - started:.1f} s)", flush=True)
+    finally:
+        indent = " " * _TITLE_WIDTH if current.begun else ""
+        seconds = time.monotonic() - started
+        print(f"{indent}{current.outcome}  ({seconds:.1f} s)", flush=True)
 
 
 def cache_home(environ: Mapping[str, str] = os.environ) -> Path:

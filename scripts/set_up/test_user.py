@@ -45,7 +45,7 @@ def find() -> pwd.struct_passwd | None:
 
 def install() -> None:
     """Create plp-test where no user fits and the caller may create one."""
-    with step("Unprivileged test user") as current:
+    with step("Unprivileged user") as current:
         user = find()
         if user is None and os.geteuid() == 0:
             # Debian's useradd also gives the subordinate ranges (SUB_UID_COUNT, login.defs).

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,17 @@ _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A Go module of toolchain/, the place of its programs, the dependency that names it."""
+    """A Go module of toolchain/, the place of its programs, the dependency that names it.
+
+    ``minutes`` is about how long building it takes on two cores.
+    """
 
     title: str
     path: Path
     destination: Path
     main: str
+    minutes: int = 1
+    tests_only: bool = False
 
     def go_mod(self) -> str:
         """The text of its go.mod."""
@@ -59,20 +64,33 @@ class Module:
 
 
 MODULES = (
-    Module("BuildKit, current", ROOT / "toolchain", ROOT / "bin", _BUILDKIT),
-    Module("BuildKit, older", ROOT / "toolchain/compat", ROOT / "bin/compat", _BUILDKIT),
+    Module("BuildKit, current", ROOT / "toolchain", ROOT / "bin", _BUILDKIT, minutes=3),
+    Module(
+        "BuildKit, older",
+        ROOT / "toolchain/compat",
+        ROOT / "bin/compat",
+        _BUILDKIT,
+        minutes=3,
+        tests_only=True,
+    ),
     Module(
         "Test tools",
         ROOT / "toolchain/tools",
         ROOT / "bin",
         "github.com/google/go-containerregistry",
+        tests_only=True,
     ),
 )
 
 
-def lowest_go() -> tuple[int, ...]:
-    """The lowest Go version that builds every module."""
-    return max(module.go_line() for module in MODULES)
+def needed(*, tests: bool) -> tuple[Module, ...]:
+    """The modules that a build needs, or with ``tests`` those of the tests as well."""
+    return tuple(module for module in MODULES if tests or not module.tests_only)
+
+
+def lowest_go(modules: Iterable[Module] = MODULES) -> tuple[int, ...]:
+    """The lowest Go version that builds every one of ``modules``."""
+    return max(module.go_line() for module in modules)
 
 
 def _environment(go: Go, environ: Mapping[str, str]) -> dict[str, str]:
@@ -117,6 +135,10 @@ def _build(go: Go, module: Module, target: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _minutes(number: int) -> str:
+    return "a minute" if number == 1 else f"{number} minutes"
+
+
 def _is_same(left: Path, right: Path) -> bool:
     try:
         one, other = left.stat(), right.stat()
@@ -142,9 +164,9 @@ def place(source: Path, target: Path) -> None:
     work.replace(target)
 
 
-def install(go: Go) -> None:
-    """Fill bin/ with the programs of every module, building those not built before."""
-    for module in MODULES:
+def install(go: Go, modules: Iterable[Module]) -> None:
+    """Fill bin/ with the programs of ``modules``, building those not built before."""
+    for module in modules:
         with step(f"{module.title} {module.version()}") as current:
             key = content_key(
                 module.path / "go.mod",
@@ -156,6 +178,7 @@ def install(go: Go) -> None:
             target = cache_home() / "toolchain" / f"{module.version()}-{key}"
             current.outcome = "there"
             if not target.is_dir():
+                current.begin(f"building it, about {_minutes(module.minutes)} the first time")
                 with lock(target.with_name(f".{target.name}.lock")):
                     if not target.is_dir():
                         _build(go, module, target)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.set_up import packages, toolchain
 from scripts.set_up.packages import Package, missing
-from scripts.set_up.step import SetupError, cache_home, content_key, lock
+from scripts.set_up.step import ROOT, SetupError, cache_home, content_key, lock, step
 from scripts.set_up.test_user import has_ranges, ranges
 from scripts.set_up.toolchain import MODULES, Module, lowest_go, place
 
@@ -50,6 +51,49 @@ def test_the_modules_of_this_repository_can_be_built() -> None:
     assert programs == [*["buildctl", "buildkitd", "rootlesskit"] * 2, "crane"]
     assert len({each.version() for each in MODULES}) == 3
     assert lowest_go() >= (1, 26)
+
+
+def programs_of(modules: tuple[Module, ...]) -> list[str]:
+    return [str(each.destination / Path(p).name) for each in modules for p in each.packages()]
+
+
+def test_a_build_needs_no_tools_of_the_tests() -> None:
+    """The older BuildKit and crane take minutes to build, and docker.io brings an engine."""
+    builds = [str(ROOT / f"bin/{name}") for name in ("buildctl", "buildkitd")]
+    assert programs_of(toolchain.needed(tests=False)) == [
+        *builds,
+        str(ROOT / "bin/rootlesskit"),
+    ]
+    assert toolchain.needed(tests=True) == MODULES
+    names = {package.name for package in packages.needed(tests=False)}
+    assert names == {
+        *("git", "ca-certificates", "runc", "uidmap", "slirp4netns", "skopeo", "python3-venv")
+    }
+    assert packages.needed(tests=True) == packages.PACKAGES
+
+
+def test_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with step("Tools") as current:
+        assert capsys.readouterr().out.strip() == "Tools"
+        current.outcome = "there"
+    assert capsys.readouterr().out.startswith("there  (")
+
+
+def test_a_long_step_says_what_to_expect_before_it_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with step("Tools") as current:
+        current.begin("building them, about 3 minutes")
+        said = capsys.readouterr().out
+        assert said.split(maxsplit=1) == ["Tools", "building them, about 3 minutes …\n"]
+        current.outcome = "built"
+    assert capsys.readouterr().out.split()[0] == "built"
+
+
+def test_a_step_that_failed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SetupError), step("Tools"):
+        raise SetupError("no tools")
+    assert "failed  (" in capsys.readouterr().out
 
 
 def test_a_key_changes_with_every_part(tmp_path: Path) -> None:
