@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plp_builder.errors import BaseImageNotAvailable, BuildFailed
-from plp_builder.progress import Model
+from plp_builder.progress import Model, hints
 from plp_builder.progress.failure import explain, last_words
 from tests.support.streams import moment, output, recorded, vertex, watch
 
@@ -37,6 +37,14 @@ def test_a_file_that_is_not_in_the_context(name: str) -> None:
     assert failure.what == 'step "COPY nothere.txt /x/" failed: "/nothere.txt" not found'
     assert "   3 | >>> COPY nothere.txt /x/" in failure.why
     assert ".dockerignore" in failure.hint
+
+
+def test_a_file_outside_the_context() -> None:
+    """BuildKit reads ``../`` as the context's root, so that it misses a file that does exist."""
+    error = 'failed to calculate checksum of ref abc::def: "/shared": not found'
+    hint = hints.hint(hints.Case(error, "COPY ../shared /", ""))
+    assert "PLP_CONTEXT" in hint
+    assert "PLP_BUILD_CONTEXTS" in hint
 
 
 def test_a_file_that_is_not_in_a_stage() -> None:
