@@ -96,13 +96,18 @@ def error(event: str, /, **keys: object) -> None:
 def outcome(
     event: str, keys: Mapping[str, object], lines: Iterable[str], *, level: str = "info"
 ) -> None:
-    """The last word of a run, whatever PLP_LOG_LEVEL: ``lines`` for people, or one JSON event."""
+    """The last word of a run, whatever PLP_LOG_LEVEL: ``lines`` for people, or one JSON event.
+
+    Secrets are hidden at the level error only: a failure repeats what others said, a success
+    holds a path, a digest and counts, which a short secret would only falsify.
+    """
     release()
     current = _current
+    hide = current.hide if level == "error" else _as_it_is
     if current.json:
-        _emit(level, event, keys)
+        _emit(level, event, keys, hide)
     else:
-        Writer(current.stream or sys.stderr).lines(current.hide(line) for line in lines)
+        Writer(current.stream or sys.stderr).lines(map(hide, lines))
 
 
 def defer() -> None:
@@ -119,6 +124,10 @@ def release() -> None:
         current.clock = partial(_the_same, moment)
         _write(level, event, keys)
     current.clock = clock
+
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
 def _the_same(moment: datetime) -> datetime:
@@ -156,21 +165,23 @@ def _write(level: str, event: str, keys: Mapping[str, object]) -> None:
     if current.deferred is not None:
         current.deferred.append((current.clock(), level, event, keys))
         return
-    _emit(level, event, keys)
+    _emit(level, event, keys, current.hide)
 
 
-def _emit(level: str, event: str, keys: Mapping[str, object]) -> None:
+def _emit(level: str, event: str, keys: Mapping[str, object], hide: Callable[[str], str]) -> None:
     current = _current
     try:
-        if current.logger is None:
-            current.logger = _logger(current)
-        getattr(current.logger, level)(event, **keys)
+        if hide is not current.hide:
+            logger = _logger(current, hide)
+        else:
+            logger = current.logger = current.logger or _logger(current, hide)
+        getattr(logger, level)(event, **keys)
     except Exception:  # noqa: BLE001 - logging must not end a build
         # A value whose text cannot be made, for example: the event still is worth telling.
         Writer(current.stream or sys.stderr).lines((printable(current.hide(f"{level} {event}")),))
 
 
-def _logger(current: _Configuration) -> Any:
+def _logger(current: _Configuration, hide: Callable[[str], str]) -> Any:
     from plp_builder.lazy import lazily
 
     lazily("asyncio")
@@ -185,7 +196,7 @@ def _logger(current: _Configuration) -> Any:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            _Clean(current.hide),
+            _Clean(hide),
             _Json(clock) if current.json else _Console(clock, current.colour),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),

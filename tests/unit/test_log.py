@@ -179,19 +179,36 @@ def test_a_circle_ends(stream: io.StringIO) -> None:
 @pytest.mark.parametrize("level", ["info", "error"])
 def test_the_outcome_is_told_at_every_level(level: str, stream: io.StringIO, clock: Clock) -> None:
     log.configure("json", level, stream, ("hunter2",), clock=clock)
-    log.outcome("built", {"archive": "hunter2"}, ["not shown"])
+    log.outcome("built", {"archive": "x"}, ["not shown"])
     assert json.loads(stream.getvalue()) == {
         "timestamp": "2026-01-02T10:03:01.250Z",
         "level": "info",
         "event": "built",
-        "archive": "<hidden>",
+        "archive": "x",
     }
 
 
 def test_the_outcome_for_people(stream: io.StringIO) -> None:
     log.configure("console", "error", stream, ("hunter2",))
-    log.outcome("built", {"archive": "x"}, ["BUILT", "  archive: hunter2"])
-    assert stream.getvalue() == "BUILT\n  archive: <hidden>\n"
+    log.outcome("built", {"archive": "x"}, ["BUILT", "  archive: x"])
+    assert stream.getvalue() == "BUILT\n  archive: x\n"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_secret_falsifies_no_success_and_is_hidden_in_a_failure(
+    log_format: str, stream: io.StringIO
+) -> None:
+    """Also not in what is told after the success."""
+    log.configure(log_format, "info", stream, ("image",))
+    name = "container-image.tar"
+    log.outcome("built", {"archive": name}, [name])
+    log.info("later", text=name)
+    log.outcome("failed", {"why": [name]}, [name], level="error")
+    built, later, failed = stream.getvalue().splitlines()
+    assert name in built
+    assert "container-<hidden>.tar" in later
+    assert "container-<hidden>.tar" in failed
+    assert name not in later + failed
 
 
 def test_deferred_events_keep_their_time_and_obey_a_later_configuration(
