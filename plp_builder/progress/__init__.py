@@ -20,9 +20,9 @@ from typing import Protocol
 
 from plp_builder import log
 from plp_builder.progress.events import MAX_LINE_BYTES, parse
-from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started
+from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Warned
 from plp_builder.progress.step import Step
-from plp_builder.terminal import Stream, Writer, decode
+from plp_builder.terminal import Stream, Writer, decode, printable
 
 __all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]
 
@@ -70,20 +70,21 @@ def create(
     """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson).
 
     It feeds ``model`` and writes to ``stream``; with ``log_format`` json it makes log events
-    instead (except rawjson, which passes BuildKit's lines through). ``verbose`` also shows
-    BuildKit's own short tasks.
+    instead (except rawjson, which passes BuildKit's lines through). Of a quiet build only the
+    warnings of the Dockerfile checks are shown. ``verbose`` also shows BuildKit's own short tasks.
     """
     if mode == "rawjson":
         return _RawJson(stream, model)
-    if mode == "quiet":
-        return _Watch(model, None)
+    sink: Sink
     if log_format == "json":
         from plp_builder.progress.journal import Journal
 
-        return _Watch(model, Journal(model))
-    from plp_builder.progress.plain import Plain
+        sink = Journal(model)
+    else:
+        from plp_builder.progress.plain import Plain
 
-    return _Watch(model, Plain(stream, model, colour=colour, verbose=verbose))
+        sink = Plain(stream, model, colour=colour, verbose=verbose)
+    return _Watch(model, _Warnings(sink) if mode == "quiet" else sink)
 
 
 class _Watch:
@@ -93,7 +94,7 @@ class _Watch:
     BuildKit completes many steps for an instant and begins them again.
     """
 
-    def __init__(self, model: Model, sink: Sink | None) -> None:
+    def __init__(self, model: Model, sink: Sink) -> None:
         self._model = model
         self._sink = sink
         self._ended: Step | None = None
@@ -103,12 +104,9 @@ class _Watch:
         for event in parse(line):
             for change in self._model.apply(event):
                 self._show(change, now)
-        if self._sink is not None:
-            self._sink.flush()
+        self._sink.flush()
 
     def tick(self, now: float) -> None:
-        if self._sink is None:
-            return
         if now - self._ended_at >= SETTLED_AFTER:
             self._settle(now)
         self._sink.tick(now)
@@ -118,12 +116,9 @@ class _Watch:
         for change in self._model.finish():
             self._show(change, now)
         self._settle(now)
-        if self._sink is not None:
-            self._sink.flush()
+        self._sink.flush()
 
     def _show(self, change: Change, now: float) -> None:
-        if self._sink is None:
-            return
         if isinstance(change, (Started, Line, Finished)):
             if self._ended is not None and change.step is not self._ended:
                 self._settle(now)
@@ -137,13 +132,33 @@ class _Watch:
         self._sink.show(change, now)
 
     def _settle(self, now: float) -> None:
-        if self._ended is not None and self._sink is not None:
+        if self._ended is not None:
             step, self._ended = self._ended, None
             self._sink.show(Finished(step), now)
 
 
+class _Warnings:
+    """Lets only the warnings of the Dockerfile checks through."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def show(self, change: Change, now: float) -> None:
+        if isinstance(change, Warned):
+            self._sink.show(change, now)
+
+    def tick(self, now: float) -> None:
+        pass
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+
 class _RawJson:
-    """BuildKit's lines for a machine that reads them: verbatim, except for secrets."""
+    """BuildKit's lines for a machine that reads them: verbatim, except for secrets.
+
+    What BuildKit's client says of its own inner life goes to the log, at the level debug.
+    """
 
     def __init__(self, stream: Stream, model: Model) -> None:
         self._writer = Writer(stream)
@@ -151,7 +166,10 @@ class _RawJson:
 
     def feed(self, line: bytes, now: float) -> None:  # noqa: ARG002
         for event in parse(line):
-            self._model.apply(event)
+            for change in self._model.apply(event):
+                if isinstance(change, Said) and change.noise:
+                    log.debug("buildctl output", line=printable(change.text))
+                    return
         clean = _OUTPUT.sub(_without_secrets, line)
         self._writer.lines((decode(clean).rstrip("\r\n"),))
 

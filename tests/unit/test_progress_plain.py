@@ -260,11 +260,47 @@ def test_quiet_shows_nothing_and_knows_everything() -> None:
     assert model.failed is not None
 
 
+def test_quiet_shows_the_warnings_that_the_summary_counts() -> None:
+    shown, model = watch(recorded("warnings"), "quiet")
+    lines = shown.splitlines()
+    assert len(lines) == len(model.warnings) == 5
+    assert lines[0] == (
+        "WARNING Dockerfile:1 StageNameCasing: Stage name 'Base' should be lowercase "
+        "(https://docs.docker.com/go/dockerfile/rule/stage-name-casing/)"
+    )
+    assert all(line.startswith("WARNING ") for line in lines)
+
+
+def test_quiet_logs_the_warnings_as_events() -> None:
+    stream, model = io.StringIO(), Model()
+    log.configure("json", "info", stream)
+    shown = progress.create("quiet", "json", stream, False, model)
+    for line in recorded("warnings"):
+        shown.feed(line, 0)
+    shown.tick(60)
+    shown.finish(60)
+    log.configure()
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["dockerfile check"] * 5
+
+
 def test_rawjson_passes_lines_through() -> None:
     lines = recorded("run-fails")
     shown, model = watch(lines, "rawjson")
     assert shown.encode() == b"".join(lines)
     assert model.failed is not None
+
+
+def test_rawjson_leaves_the_remarks_of_buildctl_to_the_log() -> None:
+    """Any other line that is no JSON is passed on: it may be why a build fails."""
+    noise = b'time="x" level=warning msg="failed check for fsverity support" error="y"\n'
+    written = io.StringIO()
+    log.configure(level="debug", stream=written)
+    shown, model = watch([noise, b"error: something\n", vertex("v")], "rawjson")
+    log.configure()
+    assert shown.encode() == b"error: something\n" + vertex("v")
+    assert "fsverity" in written.getvalue()
+    assert "v" in model.steps
 
 
 def test_rawjson_hides_secrets_in_the_output_of_steps() -> None:
