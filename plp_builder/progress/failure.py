@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from plp_builder.errors import BaseImageNotAvailable, BuildFailed
+from plp_builder.errors import ArchiveNotWritten, BaseImageNotAvailable, BuildFailed, Failure
 from plp_builder.progress import hints
 from plp_builder.progress.model import Model
 from plp_builder.progress.step import CANCELED, Step
@@ -29,6 +29,8 @@ _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)$")
 _IMAGE = re.compile(
     r"failed to resolve source metadata for (?P<image>\S+): (?P<reason>.*)", re.DOTALL
 )
+_ARCHIVE = re.compile(r"write /dev/stdout: (?P<reason>[^\n]+)")
+_NOT_AT_HAND = "PLP_OFFLINE is set, so no registry is asked, and the image is not at hand"
 
 
 class LastWords(NamedTuple):
@@ -64,13 +66,15 @@ def last_words(texts: Sequence[str]) -> LastWords:
     return LastWords(_message("\n".join(error)), excerpt)
 
 
-def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
-    """Why the build failed, as a `BuildFailed` or, of a base image, a `BaseImageNotAvailable`.
+def explain(model: Model, stderr_tail: Sequence[str] = (), *, dockerfile: str = "") -> Failure:
+    """Why the build failed: a `BuildFailed`, a `BaseImageNotAvailable` or an `ArchiveNotWritten`.
 
     ``stderr_tail`` are the last plain lines of buildctl; the model has kept its own when it is
-    left out. Raises nothing: what is not understood is told in BuildKit's words.
+    left out. ``dockerfile`` is PLP_DOCKERFILE, since BuildKit knows only the last part of it.
+    Raises nothing: what is not understood is told in BuildKit's words.
     """
     words = last_words(tuple(stderr_tail) or tuple(model.texts))
+    words = words._replace(excerpt=_with_path(words.excerpt, dockerfile))
     step = _failed_step(model, words.error)
     error = words.error or (_message(step.error) if step else "")
     output = list(step.lines) if step else []
@@ -81,10 +85,14 @@ def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
         "\n".join(words.excerpt),
     )
     why = [*output[-SHOWN_LINES:], *words.excerpt]
+    archive = _ARCHIVE.search(error)
+    if archive:
+        return _archive_not_written(archive["reason"], error)
     image = _IMAGE.search(error)
     if image:
         what = f"image {printable(image['image'])} is not available"
-        reason = image["reason"].removeprefix(f"{image['image']}: ")
+        offline = hints.is_offline(error)
+        reason = _NOT_AT_HAND if offline else image["reason"].removeprefix(f"{image['image']}: ")
         return BaseImageNotAvailable(
             what, why=_clean((*words.excerpt, reason)), hint=hints.image_hint(case)
         )
@@ -100,6 +108,31 @@ def explain(model: Model, stderr_tail: Sequence[str] = ()) -> BuildFailed:
     if not told:
         why.append(error)
     return BuildFailed(what, why=_clean(why), hint=hints.hint(case))
+
+
+def _archive_not_written(reason: str, error: str) -> ArchiveNotWritten:
+    reason = shorten(printable(reason), SHOWN_LENGTH)
+    if "no space left" in reason or "quota" in reason:
+        return ArchiveNotWritten(
+            f"the archive does not fit in PLP_BUILD_PATH: {reason}",
+            why=_clean([error]),
+            hint="Free some space there, or set PLP_BUILD_PATH to another disk. "
+            "An older archive there is as it was.",
+        )
+    return ArchiveNotWritten(
+        f"the archive cannot be written to PLP_BUILD_PATH: {reason}",
+        why=_clean([error]),
+        hint="Check the disk of PLP_BUILD_PATH and the limits of file sizes, or set "
+        "PLP_BUILD_PATH to another disk. An older archive there is as it was.",
+    )
+
+
+def _with_path(excerpt: tuple[str, ...], dockerfile: str) -> tuple[str, ...]:
+    """The excerpt with the Dockerfile's whole path in its head, if it is about that file."""
+    name, _, line = excerpt[0].rpartition(":") if excerpt else ("", "", "")
+    if name and name == dockerfile.rpartition("/")[2]:
+        return (f"{dockerfile}:{line}", *excerpt[1:])
+    return excerpt
 
 
 def _what(step: Step | None, error: str) -> tuple[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from plp_builder.progress.rules import IMAGE_RULES, RULES, Rule
+from plp_builder.progress.rules import IMAGE_RULES, OFFLINE, RULES, Rule
 from plp_builder.terminal import printable, shorten
 
 
@@ -28,6 +28,11 @@ def missing_path(error: str) -> str:
     """The path that COPY or ADD did not find, as BuildKit tells it; empty for other errors."""
     found = _MISSING.search(error)
     return found["path"] if found else ""
+
+
+def is_offline(error: str) -> bool:
+    """Whether the daemon reached for the network although PLP_OFFLINE is set."""
+    return re.search(OFFLINE, error) is not None
 
 
 def hint(case: Case) -> str:

@@ -37,6 +37,9 @@ NO_WAY = (
     r"context deadline exceeded|connection reset|connection timed out|unexpected eof|: eof$"
 )
 
+OFFLINE = r"proxyconnect tcp: dial tcp 127\.0\.0\.1:9:"
+"""The proxy that is not there, which an offline daemon is given (buildkit/daemonless.py)."""
+
 IMAGE_RULES = (
     _rule(
         "excerpt",
@@ -49,6 +52,13 @@ IMAGE_RULES = (
         r">>> .*(?:--|,)from=([a-z0-9][a-z0-9_.-]*)(?:[ ,]|$)",
         'No stage before this line is named "{1}", so BuildKit looked for an image of that name: '
         "correct the name, or bring an image along by PLP_BUILD_CONTEXTS ({1}=oci-layout:///path).",
+    ),
+    _rule(
+        "error",
+        OFFLINE,
+        "Bring the image along by PLP_BUILD_CONTEXTS (image=oci-layout:///path, or "
+        "image=docker-image://127.0.0.1:5000/name), name a mirror on this machine in "
+        "PLP_REGISTRY_MIRRORS (docker.io=127.0.0.1:5000), or unset PLP_OFFLINE.",
     ),
     _rule(
         "error",
@@ -101,6 +111,12 @@ IMAGE_RULES = (
 )
 
 RULES = (
+    _rule(
+        "error",
+        OFFLINE,
+        "PLP_OFFLINE is set, so nothing is fetched: bring along in the build context what the "
+        "step needs, or unset PLP_OFFLINE.",
+    ),
     _rule(
         "error",
         r"lint violation found",
@@ -165,11 +181,6 @@ RULES = (
         r"(security\.insecure|network\.host) is not allowed",
         "The step asks for {1}, which this builder does not give to build steps: take the flag "
         "out.",
-    ),
-    _rule(
-        "error",
-        r"/dev/stdout: no space left on device",
-        "Free space under PLP_BUILD_PATH: the archive did not fit.",
     ),
     _rule(
         "error",

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plp_builder.errors import BaseImageNotAvailable, BuildFailed
+from plp_builder.errors import ArchiveNotWritten, BaseImageNotAvailable, BuildFailed, Failure
 from plp_builder.progress import Model, hints
 from plp_builder.progress.failure import explain, last_words
 from tests.support.streams import moment, output, recorded, vertex, watch
 
 
-def failure_of(name: str) -> BuildFailed:
+def failure_of(name: str) -> Failure:
     return explain(watch(recorded(name))[1])
 
 
@@ -112,6 +112,70 @@ def test_what_buildkit_says_is_always_told() -> None:
         (said,) = [line for line in recorded(name) if line.startswith(b"error: failed to solve: ")]
         words = said.decode().removeprefix("error: failed to solve: ").strip()
         assert words.removeprefix("ResourceExhausted: ") in (failure.what, *failure.why)
+
+
+REFUSED = "proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused"
+
+
+def test_an_image_that_is_not_at_hand_offline() -> None:
+    """The proxy that is not there is how PLP_OFFLINE works, and nothing to look for."""
+    image = "docker.io/library/alpine:3"
+    failure = explain(
+        Model(),
+        [
+            f"error: failed to solve: {image}: failed to resolve source metadata for {image}: "
+            f'failed to do request: Head "https://registry-1.docker.io/v2/x": {REFUSED}'
+        ],
+    )
+    assert isinstance(failure, BaseImageNotAvailable)
+    assert failure.what == f"image {image} is not available"
+    (why,) = failure.why
+    assert "PLP_OFFLINE is set" in why
+    for word in ("PLP_BUILD_CONTEXTS", "oci-layout:", "PLP_REGISTRY_MIRRORS", "unset PLP_OFFLINE"):
+        assert word in failure.hint
+    assert "127.0.0.1:9" not in "".join((*failure.why, failure.hint))
+
+
+def test_a_download_offline() -> None:
+    failure = explain(
+        Model(), [f'error: failed to solve: failed to load cache key: Get "https://x/y": {REFUSED}']
+    )
+    assert type(failure) is BuildFailed
+    assert "unset PLP_OFFLINE" in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "what", "hint"),
+    [
+        ("no space left on device", "does not fit in PLP_BUILD_PATH", "Free some space"),
+        ("disk quota exceeded", "does not fit in PLP_BUILD_PATH", "Free some space"),
+        ("input/output error", "cannot be written to PLP_BUILD_PATH", "Check the disk"),
+    ],
+)
+def test_an_archive_that_cannot_be_written(reason: str, what: str, hint: str) -> None:
+    """Unlike a daemon without space, which is a failed build."""
+    words = f"rpc error: code = Unknown desc = write /dev/stdout: {reason}"
+    failure = explain(Model(), [f"error: failed to solve: {words}"])
+    assert type(failure) is ArchiveNotWritten
+    assert what in failure.what
+    assert failure.what.endswith(reason)
+    assert failure.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "head"),
+    [
+        ("docker/app/Dockerfile", "docker/app/Dockerfile:4"),
+        ("Dockerfile", "Dockerfile:4"),
+        ("docker/other", "Dockerfile:4"),
+        ("", "Dockerfile:4"),
+    ],
+)
+def test_the_excerpt_names_the_path_of_the_dockerfile(dockerfile: str, head: str) -> None:
+    """But not of another file, as when a build context brings its own Dockerfile."""
+    failure = explain(watch(recorded("run-fails"))[1], dockerfile=dockerfile)
+    assert head in failure.why
+    assert sum(":4" in line for line in failure.why) == 1
 
 
 def failed_step(printed: bytes = b"", error: str = "exit code: 1", name: str = "RUN x") -> Model:
