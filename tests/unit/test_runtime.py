@@ -1,0 +1,91 @@
+"""Where a run's private directories come to lie, and whose they are when it was killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from plp_builder.buildkit import runtime
+from plp_builder.errors import RootlessNotPermitted
+from plp_builder.users import User
+
+SELF = User("self", os.geteuid(), os.getegid(), "/")
+STRANGER = User("stranger", 54321, 54321, "/")
+
+
+@pytest.fixture
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose path is short enough for a socket."""
+    return tmp_path_factory.mktemp("b", numbered=True)
+
+
+def test_candidates_begin_with_an_absolute_tmpdir() -> None:
+    usual = (Path("/tmp"), Path("/var/tmp"))
+    assert runtime.candidates({"TMPDIR": "/mine"}) == (Path("/mine"), *usual)
+    assert runtime.candidates({"TMPDIR": "relative"}) == usual
+    assert runtime.candidates({}) == usual
+
+
+def test_the_first_base_that_suits_is_taken(base: Path) -> None:
+    too_long = base / ("d" * 80)
+    too_long.mkdir()
+    made = runtime.create([base / "missing", too_long, base], SELF)
+    assert made.client.parent == made.daemon.parent == base
+    assert len(os.fsencode(made.socket)) <= runtime.SOCKET_PATH_LIMIT
+    for path in (made.client, made.daemon, made.state):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert list(too_long.iterdir()) == []
+    os.close(made.lock)
+
+
+def test_a_base_that_the_daemon_s_user_cannot_pass_is_refused(base: Path) -> None:
+    closed = base / "closed"
+    closed.mkdir(0o700)
+    with pytest.raises(RootlessNotPermitted) as refused:
+        runtime.create([closed / "deeper", closed], STRANGER)
+    assert [line.partition(":")[0] for line in refused.value.why] == [
+        str(closed / "deeper"),
+        str(closed),
+    ]
+    assert "uid 54321" in refused.value.why[0]
+    assert "TMPDIR" in refused.value.hint
+    assert list(closed.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["open", "chown", "mkdir"])
+def test_what_cannot_be_made_whole_leaves_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A disk that runs full, or an owner that cannot be given, in the middle of it."""
+    real = os.mkdir
+
+    def fail(path: Path, *arguments: int) -> None:
+        if call != "mkdir" or str(path).endswith("/state"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, *arguments)
+
+    monkeypatch.setattr(runtime, "suits", lambda *_: True)
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(RootlessNotPermitted) as refused:
+        runtime.create([base], STRANGER)
+    assert refused.value.why == (f"{base}: No space left on device",)
+    assert list(base.iterdir()) == []
+
+
+def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
+    living = runtime.create([base], SELF)
+    killed = runtime.create([base], SELF)
+    os.close(killed.lock)
+    (base / "plp-client-0123").mkdir()
+    (base / "plp-client-01234567").mkdir()  # not locked yet: a run that just begins
+    (base / "elsewhere").write_text("")
+    linked = base / "plp-client-fedcba98"
+    linked.mkdir()
+    (linked / "lock").symlink_to(base / "elsewhere")
+    found = list(runtime.abandoned([base, base / "missing", base]))
+    assert [each.client for each in found] == [killed.client]
+    os.close(living.lock)
