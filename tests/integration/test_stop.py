@@ -24,8 +24,9 @@ COPY changing /changing
 RUN ["/bin/busybox", "sh", "-c", "/bin/busybox dd if=/dev/urandom of=/large bs=1M count=20"]
 RUN ["/bin/busybox", "sh", "-c", "/bin/busybox sleep 0.4; echo done"]
 """
-MOMENTS = 2.5
-"""Seconds among which the moments are drawn: from the start to beyond a build's usual end."""
+
+
+PATIENCE = 120.0
 
 
 def prepare(workspace: Workspace) -> Workspace:
@@ -59,16 +60,18 @@ def kill_at_moments(
     """Start a build, send the signal at a random moment, look at what is there; again."""
     seen = {"stopped": 0, "finished": 0, "old": 0, "new": 0}
     draw = random.Random(f"{number.name} {user}")  # noqa: S311 - the same moments each time
+    began = time.monotonic()
     assert run_builder(workspace.env, user=user).code == 0
+    usual = time.monotonic() - began
     for round_ in range(rounds):
         (workspace.source / "changing").write_text(f"{number} {round_}")
         before = digest(workspace.archive)
-        moment = draw.uniform(0, MOMENTS)
+        # From the start to a little beyond the end; every tenth round surely comes too late.
+        moment = PATIENCE if round_ % 10 == 9 else draw.uniform(0, 1.2 * usual)
         run = start_builder(workspace.env, user=user)
         processes.until(lambda run=run: run.process.poll() is not None, moment)  # type: ignore[misc]
         ended = run.process.poll() is not None
         run.send(number)
-        began = time.monotonic()
         result = run.wait()
         context = f"round {round_}, {moment:.3f} s: code {result.code}\n{result.output}"
         assert list(workspace.build.iterdir()) == [workspace.archive], context
@@ -83,7 +86,6 @@ def kill_at_moments(
         if number == signal.SIGTERM:
             assert result.left_processes == (), context
             assert result.left_files == (), context
-            assert time.monotonic() - began < 60, context
     # A killed build must not stand in the next one's way.
     final = run_builder(workspace.env, user=user)
     assert final.code == 0, final.output
@@ -183,4 +185,4 @@ def test_fifty_moments(
     seen = kill_at_moments(number, 50, prepare(workspace(user)), run_builder, start_builder, user)
     print(f"{number.name} as {user}: {seen}")  # noqa: T201 - figures for the closing note
     assert seen["stopped"] >= 10
-    assert seen["finished"] >= 1
+    assert seen["finished"] >= 5
