@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder import process, settings
 from plp_builder.errors import Failure, TimedOut
-from plp_builder.preflight import dockerfile, environment, inputs, paths
+from plp_builder.preflight import cache_path, dockerfile, environment, inputs, paths
 from plp_builder.preflight.finding import Finding
 from plp_builder.terminal import printable
 
@@ -92,7 +92,7 @@ def _paths(loaded: settings.Settings) -> Iterator[Finding]:
         return Finding("build path", True, str(path))
 
     def check_cache() -> Finding:
-        path, unusable = paths.check_cache(loaded.cache_path)
+        path, unusable = cache_path.check_cache(loaded.cache_path)
         return unusable or Finding("cache path", True, str(path))
 
     yield from _attempt("source path", lambda: (check_source(),))

@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING
 
 from plp_builder.errors import (
     BuildPathNotWritable,
-    CachePathNotUsable,
     ContextNotUsable,
     PathFailure,
     SourcePathNotUsable,
 )
-from plp_builder.preflight import dockerfile
+from plp_builder.preflight import dockerfile, trials
+from plp_builder.preflight.cache_path import check_cache
 from plp_builder.preflight.finding import Finding, reason, show
 
 if TYPE_CHECKING:
     from plp_builder.settings import Settings
-
-_PROBE = bytes(4096)
-_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def stage(paths: Paths, directory: Path) -> Paths:
 
 def check_source(path: str | Path) -> Path:
     """PLP_SOURCE_PATH: an absolute path of a directory that can be listed and entered."""
-    given = _absolute("PLP_SOURCE_PATH", path, SourcePathNotUsable)
+    given = trials.absolute("PLP_SOURCE_PATH", path, SourcePathNotUsable)
     hint = "Mount the source directory there, or set PLP_SOURCE_PATH."
     return _directory("PLP_SOURCE_PATH", given, SourcePathNotUsable, hint)
 
@@ -123,7 +120,7 @@ def check_context(source: Path, context: str | Path) -> Path:
 
 def check_build(path: str | Path, archive_name: str, outputs: tuple[str, ...]) -> Path:
     """PLP_BUILD_PATH: a directory that takes a file; nothing of the trial stays behind."""
-    given = _absolute("PLP_BUILD_PATH", path, BuildPathNotWritable)
+    given = trials.absolute("PLP_BUILD_PATH", path, BuildPathNotWritable)
     if "archive" not in outputs:
         return given
     try:
@@ -140,7 +137,7 @@ def check_build(path: str | Path, archive_name: str, outputs: tuple[str, ...]) -
         )
     resolved = Path(os.path.realpath(given))
     try:
-        _write_probe(resolved)
+        trials.write(resolved)
     except OSError as error:
         raise BuildPathNotWritable(
             f"PLP_BUILD_PATH {show(given)}: directory is not writable ({reason(error)})",
@@ -148,39 +145,6 @@ def check_build(path: str | Path, archive_name: str, outputs: tuple[str, ...]) -
         ) from None
     _check_replaceable(resolved, archive_name)
     return resolved
-
-
-def check_cache(path: str | Path) -> tuple[Path | None, Finding | None]:
-    """PLP_CACHE_PATH: made when missing. What cannot be written to costs only a warning.
-
-    Raises `CachePathNotUsable` for a relative path and for something that is no directory:
-    these are mistakes in the settings, not conditions of the machine.
-    """
-    given = _absolute("PLP_CACHE_PATH", path, CachePathNotUsable)
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CachePathNotUsable(
-            f"PLP_CACHE_PATH {show(given)} is not a directory",
-            hint="Set PLP_CACHE_PATH to a directory, or PLP_CACHE_STRATEGY=off.",
-        ) from None
-    except OSError as error:
-        return None, _no_cache(given, error)
-    resolved = Path(os.path.realpath(given))
-    try:
-        _write_probe(resolved)
-    except OSError as error:
-        return None, _no_cache(given, error)
-    return resolved, None
-
-
-def _absolute(variable: str, path: str | Path, failure: type[PathFailure]) -> Path:
-    if not Path(path).is_absolute():
-        raise failure(
-            f"{variable} {show(path)} is not an absolute path",
-            hint=f"Give the whole path, for example {variable}=/{show(path).lstrip('./')}.",
-        )
-    return Path(path)
 
 
 def _directory(variable: str, path: Path, failure: type[PathFailure], hint: str) -> Path:
@@ -196,32 +160,6 @@ def _directory(variable: str, path: Path, failure: type[PathFailure], hint: str)
             hint = f"Let uid {os.geteuid()} read and enter the directory, or run as its owner."
         raise failure(f"{variable} {show(path)}: {reason(error)}", hint=hint) from None
     return Path(os.path.realpath(path))
-
-
-def _write_probe(directory: Path) -> None:
-    """Write one block into ``directory`` and let go of it. Raises OSError."""
-    try:
-        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in _NO_TMPFILE:
-            raise
-        descriptor = _named_probe(directory)
-    try:
-        # A full disk takes an empty file but no block.
-        os.write(descriptor, _PROBE)
-    finally:
-        os.close(descriptor)
-
-
-def _named_probe(directory: Path) -> int:
-    name = directory / f".plp-probe-{os.getpid()}-{os.urandom(4).hex()}"
-    descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        name.unlink()
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _write_hint(error: OSError, directory: Path) -> str:
@@ -257,15 +195,6 @@ def _check_replaceable(directory: Path, archive_name: str) -> None:
             f"the sticky bit, and {show(archive_name)} there belongs to uid {present.st_uid}",
             hint="Remove the old archive, or set PLP_BUILD_PATH to another directory.",
         )
-
-
-def _no_cache(path: Path, error: OSError) -> Finding:
-    return Finding(
-        "cache path",
-        None,
-        f"PLP_CACHE_PATH {show(path)} cannot be used ({reason(error)}): this build keeps no cache",
-        "Mount a writable directory there, or set PLP_CACHE_STRATEGY=off.",
-    )
 
 
 def _overlaps(context: Path, build: Path, cache: Path | None) -> list[Finding]:

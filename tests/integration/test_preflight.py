@@ -232,3 +232,35 @@ def test_the_doctor_tries_what_only_the_kernel_knows(
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert line in done.stdout
+
+
+@AS_ROOT
+@pytest.mark.parametrize("kind", ["directory", "below", "link", "volume"])
+def test_a_cache_that_another_user_made_in_tmp(
+    workspace: MakeWorkspace, run_builder: RunBuilder, kind: str
+) -> None:
+    """Only a volume that somebody mounted there is used, whoever owns it."""
+    place = workspace("root").write({"Dockerfile": FROM})
+    stranger = machine.user("unprivileged")
+    shared = place.root / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    cache = shared / "cache"
+    if kind == "link":
+        target = place.root / "theirs"
+        target.mkdir()
+        cache.symlink_to(target)
+        os.lchown(cache, stranger.uid, stranger.uid)
+    else:
+        cache.mkdir()
+        os.chown(cache, stranger.uid, stranger.uid)
+    env = {**place.env, "PLP_CACHE_PATH": f"{cache}/x" if kind == "below" else str(cache)}
+    if kind == "volume":
+        with tmpfs(cache, f"mode=0755,uid={stranger.uid}"):
+            result = run_builder(env, user="root")
+            assert (cache / "buildkit").is_dir()
+    else:
+        result = run_builder(env, user="root")
+        assert list(cache.iterdir()) == []
+    assert result.code == 0, result.output
+    assert (f"belongs to uid {stranger.uid}" in result.output) is (kind != "volume")

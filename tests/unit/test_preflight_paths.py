@@ -17,7 +17,7 @@ from plp_builder.errors import (
     Failure,
     SourcePathNotUsable,
 )
-from plp_builder.preflight import paths
+from plp_builder.preflight import paths, trials
 from plp_builder.preflight.finding import Finding, show
 from plp_builder.preflight.paths import Paths, check_paths
 
@@ -60,7 +60,7 @@ def refuse_to_write(monkeypatch: pytest.MonkeyPatch, directory: Path, number: in
         if where == directory:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(paths, "_write_probe", probe)
+    monkeypatch.setattr(trials, "write", probe)
 
 
 def test_all_is_well(tree: Tree) -> None:

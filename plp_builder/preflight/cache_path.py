@@ -1,0 +1,63 @@
+"""The cache directory: made when it is missing, and used only when nobody else chose it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from plp_builder.errors import CachePathNotUsable
+from plp_builder.preflight import trials
+from plp_builder.preflight.finding import Finding, reason, show
+from plp_builder.preflight.strangers import Part, stranger
+
+
+def check_cache(path: str | Path) -> tuple[Path | None, Finding | None]:
+    """PLP_CACHE_PATH: made when missing. What cannot be used costs only a warning.
+
+    That is what cannot be written to, and what another user has put into a directory like
+    /tmp: its layers would end up in our image. Raises `CachePathNotUsable` for a relative
+    path and for something that is no directory: these are mistakes in the settings, not
+    conditions of the machine.
+    """
+    given = trials.absolute("PLP_CACHE_PATH", path, CachePathNotUsable)
+    if part := stranger(given, os.geteuid()):
+        return None, _not_ours(given, part)
+    try:
+        given.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CachePathNotUsable(
+            f"PLP_CACHE_PATH {show(given)} is not a directory",
+            hint="Set PLP_CACHE_PATH to a directory, or PLP_CACHE_STRATEGY=off.",
+        ) from None
+    except OSError as error:
+        return None, _no_cache(given, error)
+    # Somebody may have made it since; what is ours now stays ours.
+    if part := stranger(given, os.geteuid()):
+        return None, _not_ours(given, part)
+    resolved = Path(os.path.realpath(given))
+    try:
+        trials.write(resolved)
+    except OSError as error:
+        return None, _no_cache(given, error)
+    return resolved, None
+
+
+def _not_ours(path: Path, part: Part) -> Finding:
+    what = "it" if part.path == path else show(part.path)
+    return Finding(
+        "cache path",
+        None,
+        f"PLP_CACHE_PATH {show(path)} is not used: {what} belongs to uid {part.uid}, in a "
+        "directory where every user may put something, and what that user keeps there would get "
+        "into the image: this build keeps no cache",
+        f"Set PLP_CACHE_PATH to a directory of uid {os.geteuid()}, for example in its home.",
+    )
+
+
+def _no_cache(path: Path, error: OSError) -> Finding:
+    return Finding(
+        "cache path",
+        None,
+        f"PLP_CACHE_PATH {show(path)} cannot be used ({reason(error)}): this build keeps no cache",
+        "Mount a writable directory there, or set PLP_CACHE_STRATEGY=off.",
+    )
