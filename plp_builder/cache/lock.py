@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 PATIENCE = 60.0
 QUIET = 2.0
 
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
 
@@ -32,10 +35,10 @@ def locked(
     """Hold the lock file ``path``, shared or exclusive, within the context.
 
     ``check`` is called while waiting and may raise; ``waiting`` once after `QUIET` seconds.
+    A lock file that can only be read will do: flock(2) asks for no more.
     Raises LockNotFreeError after ``patience`` seconds, OSError where there can be no lock file.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = _open(path)
     try:
         _wait(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, check, waiting, patience)
         yield
@@ -49,6 +52,15 @@ def try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
 
 
 def _wait(

@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from plp_builder import log
-from plp_builder.cache import staging
+from plp_builder.cache import read_only, staging
 from plp_builder.cache.identity import identity
+from plp_builder.cache.staging import Staged
 from plp_builder.errors import CacheNotUsable, Failure
 from plp_builder.solve import CacheExport, LocalCache
 
 if TYPE_CHECKING:
-    from plp_builder.cache.staging import Staged
+    from pathlib import Path
+
+    from plp_builder.cache.read_only import ReadOnly
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
 
@@ -25,16 +28,17 @@ class BuildCache:
     """The cache of one build. Without a usable cache it imports and exports nothing."""
 
     def __init__(
-        self, settings: Settings, staged: Staged | None, check: Callable[[], None]
+        self, settings: Settings, found: Staged | ReadOnly | None, check: Callable[[], None]
     ) -> None:
-        self._staged = staged
+        self._layout = found.layout if found else None
+        self._staged = staged = found if isinstance(found, Staged) else None
         self._check = check
         self._max_size = settings.cache_max_size
         self.imports: tuple[LocalCache, ...] = ()
         self.export: CacheExport | None = None
+        if found and not settings.no_cache:
+            self.imports = tuple(LocalCache(path, digest) for path, digest in found.imports)
         if staged:
-            if not settings.no_cache:
-                self.imports = tuple(LocalCache(path, digest) for path, digest in staged.imports)
             self.export = CacheExport(staged.directory, staged.tag, settings.cache_mode)
 
     def keep(self) -> None:
@@ -47,16 +51,20 @@ class BuildCache:
         """Whether buildctl failed because of the cache, by what it ``said``.
 
         BuildKit's ``ignore-error`` covers the daemon's side only: where buildctl cannot write
-        the export, a build that is otherwise complete fails. True has told a warning, and there
+        the export, a build that is otherwise complete fails. So does one that imports from the
+        cache itself when another build removes what it needs. True has told a warning, and there
         is nothing to import or export any more: solve again. Only buildctl's last word counts,
         which begins with ``error:``; it remarks on the directory in builds that go well, too.
         """
         error = f"\n{said}".rpartition("\nerror: ")
-        if not self._staged or not error[1] or str(self._staged.directory) not in error[2]:
+        if not self._layout or not error[1] or f"{self._layout}/" not in error[2]:
             return False
-        tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
+        if self._staged and str(self._staged.directory) in error[2]:
+            tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
+        else:
+            tell(CacheNotUsable("BuildKit could not read the cache; this build is cold"))
         self.close()
-        self.imports, self.export = (), None
+        self.imports, self.export, self._layout = (), None, None
         return True
 
     def close(self) -> None:
@@ -72,20 +80,31 @@ def opened(settings: Settings, paths: Paths, check: Callable[[], None]) -> Itera
 
     ``check`` is called often and may raise; nothing else gets out.
     """
-    staged = None
+    found = None
     if settings.cache_strategy != "off" and paths.cache is not None:
         try:
             dockerfile = (paths.dockerfile_dir / paths.dockerfile_name).read_bytes()
         except OSError as error:
             tell(CacheNotUsable("The Dockerfile cannot be read", why=[str(error)]))
         else:
-            tag = identity(settings, dockerfile)
-            staged = staging.prepare(paths.cache, tag, check=check, warn=tell)
-    cache = BuildCache(settings, staged, check)
+            found = _found(settings, paths.cache, identity(settings, dockerfile), check)
+    cache = BuildCache(settings, found, check)
     try:
         yield cache
     finally:
         cache.close()
+
+
+def _found(
+    settings: Settings, cache: Path, tag: str, check: Callable[[], None]
+) -> Staged | ReadOnly | None:
+    directory = cache / staging.LAYOUT
+    if not read_only.is_read_only(directory):
+        return staging.prepare(cache, tag, check=check, warn=tell)
+    if settings.no_cache:
+        tell(read_only.cannot_be_written(directory, "keeps nothing"))
+        return None
+    return read_only.read(directory, tag, check=check, warn=tell)
 
 
 def tell(failure: Failure) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -67,16 +67,16 @@ def prepare(cache: Path, tag: str, *, check: Check, warn: Warn) -> Staged | None
     directory = cache / LAYOUT
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory, exclusive=False, check=check, warn=warn):
+        with held(directory, exclusive=False, check=check, warn=warn):
             record = Record.read(directory)
             found = inspect(directory, tag, record, check=check)
             if not found.damage:
                 record.write(directory)
                 return _stage(directory, tag, found.imports, found.needed)
-        with _locked(directory, exclusive=True, check=check, warn=warn):
+        with held(directory, exclusive=True, check=check, warn=warn):
             return _prepare_damaged(cache, directory, tag, check, warn)
     except (OSError, LockNotFreeError) as error:
-        warn(_not_usable(f"The cache in {directory} cannot be used; this build is cold", error))
+        warn(not_usable(f"The cache in {directory} cannot be used; this build is cold", error))
         return None
 
 
@@ -90,7 +90,7 @@ def keep(staged: Staged, *, max_size: int, check: Check, warn: Warn) -> None:
     except ArchiveInvalid as error:
         warn(CacheDamaged("BuildKit's export of the cache is not sound", why=[error.what]))
     except (OSError, LockNotFreeError) as error:
-        warn(_not_usable(f"This build could not be kept in the cache {staged.layout}", error))
+        warn(not_usable(f"This build could not be kept in the cache {staged.layout}", error))
     finally:
         discard(staged)
 
@@ -113,7 +113,7 @@ def _prepare_damaged(cache: Path, directory: Path, tag: str, check: Check, warn:
         damage.extend(found.damage)
     record.write(directory)
     if damage:
-        warn(_damaged(cache, damage))
+        warn(damaged(cache, damage, "was put aside"))
     return _stage(directory, tag, found.imports, found.needed)
 
 
@@ -158,7 +158,7 @@ def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
     new = [blob for blob in needed if blob.digest.encoded not in staged.linked]
     for damage in verify(staged.directory, new, Record({}), check=check):
         raise damage
-    with _locked(staged.layout, exclusive=True, check=check, warn=warn):
+    with held(staged.layout, exclusive=True, check=check, warn=warn):
         record = Record.read(staged.layout)
         _merge_blobs(staged, needed, record)
         before = index.read(staged.layout).entries
@@ -226,7 +226,7 @@ def _keep_entries(
     pruning.remove_others(staged.layout, plan.blobs)
     record.keep_only(plan.blobs)
     if plan.damage:
-        warn(_damaged(staged.layout, list(plan.damage)))
+        warn(damaged(staged.layout, plan.damage, "was put aside"))
     if any(index.tag_of(entry) == staged.tag for entry in plan.dropped):
         warn(
             CacheNotUsable(
@@ -251,27 +251,31 @@ def _remove_leftovers(directory: Path) -> None:
                     os.close(descriptor)
 
 
-def _locked(
+def held(
     directory: Path, *, exclusive: bool, check: Check, warn: Warn
 ) -> AbstractContextManager[None]:
+    """The lock of a layout; as `locked`, and a warning tells of a long wait."""
+
     def waiting() -> None:
         warn(CacheNotUsable(f"Waiting for another build to leave the cache {directory}", hint=""))
 
     return locked(directory / _LOCK, exclusive=exclusive, check=check, waiting=waiting)
 
 
-def _damaged(place: Path, damage: list[str]) -> CacheDamaged:
-    why = damage[:_MAX_DAMAGE_LINES]
+def damaged(place: Path, damage: Sequence[str], consequence: str) -> CacheDamaged:
+    """The warning about what is wrong in ``place``, however much it is."""
+    why = list(damage[:_MAX_DAMAGE_LINES])
     if len(damage) > len(why):
         why.append(f"and {len(damage) - len(why)} more")
     return CacheDamaged(
-        f"Part of the cache in {place} is damaged and was put aside",
+        f"Part of the cache in {place} is damaged and {consequence}",
         why=why,
         hint="Nothing has to be done: what is missing is built again.",
     )
 
 
-def _not_usable(what: str, error: OSError | LockNotFreeError) -> CacheNotUsable:
+def not_usable(what: str, error: OSError | LockNotFreeError) -> CacheNotUsable:
+    """The warning for what the disk or another build refused."""
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return CacheNotUsable(
