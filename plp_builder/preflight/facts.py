@@ -255,19 +255,26 @@ def _id_mapper(path: str | None) -> IdMapper | None:
 
 
 def _disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
-    places = (
-        ("build path", environ.get("PLP_BUILD_PATH") or "/build"),
-        ("cache path", environ.get("PLP_CACHE_PATH") or "/tmp/cache"),  # noqa: S108
-    )
+    """Space where the archive and the cache come to lie; nothing for a path that cannot be used."""
+    build = Path(environ.get("PLP_BUILD_PATH") or "/build")
+    cache = Path(environ.get("PLP_CACHE_PATH") or "/tmp/cache")  # noqa: S108
     disks = []
-    for name, given in places:
-        path = Path(given)
-        while not path.exists() and path != path.parent:
-            path = path.parent
+    # Only the cache directory is made when it is missing.
+    for name, places in (("build path", (build,)), ("cache path", (cache, *cache.parents))):
+        there = next(filter(_is_directory, places), None) if places[0].is_absolute() else None
         try:
-            free = os.statvfs(path)
+            free = os.statvfs(there) if there else None
         except OSError:
             continue
-        inodes = free.f_favail if free.f_files else None
-        disks.append(Disk(f"space at {name}", free.f_bavail * free.f_frsize, inodes))
+        if free:
+            inodes = free.f_favail if free.f_files else None
+            disks.append(Disk(f"space at {name}", free.f_bavail * free.f_frsize, inodes))
     return tuple(disks)
+
+
+def _is_directory(path: Path) -> bool:
+    """Unlike Path.is_dir, False also below a directory that is closed to us."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -309,7 +309,7 @@ def test_read_facts(tmp_path: Path) -> None:
     environ = {
         "PATH": f"/none:{bin_}",
         "HOME": str(tmp_path),
-        "PLP_BUILD_PATH": str(tmp_path / "x"),
+        "PLP_BUILD_PATH": str(tmp_path),
     }
     found = facts.read_facts(environ, tmp_path)
     assert found.no_new_privileges
@@ -340,6 +340,29 @@ def test_setuid_of_another_user_is_not_enough(tmp_path: Path) -> None:
     mapper = facts.read_facts({"PATH": str(tmp_path)}, tmp_path).newuidmap
     assert mapper is not None
     assert not mapper.setuid_root
+
+
+@pytest.mark.parametrize(
+    ("build", "cache", "told"),
+    [
+        ("", "", ["build", "cache"]),
+        ("/none", "/none/below", ["cache"]),
+        ("/file", "/file/below", ["cache"]),
+    ],
+)
+def test_space_is_told_of_directories_that_are_there(
+    tmp_path: Path, build: str, cache: str, told: list[str]
+) -> None:
+    """A missing cache directory will lie where the nearest one above it does."""
+    (tmp_path / "file").touch()
+    environ = {"PLP_BUILD_PATH": f"{tmp_path}{build}", "PLP_CACHE_PATH": f"{tmp_path}{cache}"}
+    disks = facts.read_facts({"PATH": "", **environ}, tmp_path).disks
+    assert [disk.name for disk in disks] == [f"space at {name} path" for name in told]
+
+
+def test_space_of_relative_paths_is_not_told() -> None:
+    environ = {"PATH": "", "PLP_BUILD_PATH": ".", "PLP_CACHE_PATH": "tests"}
+    assert facts.read_facts(environ).disks == ()
 
 
 def test_read_facts_of_an_empty_machine(tmp_path: Path) -> None:
