@@ -50,10 +50,12 @@ __all__ = [
     "NOT_IMPLEMENTED",
     "VARIABLES",
     "Settings",
+    "Usable",
     "Variable",
     "default",
     "described",
     "load",
+    "load_usable",
     "secret_values",
     "unknown_variables",
     "variable_name",
@@ -289,6 +291,22 @@ def load(environ: Mapping[str, str]) -> Settings:
     Raises SettingInvalid, whose ``why`` has a line for every problem of every variable, or
     SettingNotImplemented when all problems are variables or values of later versions.
     """
+    read = load_usable(environ)
+    if read.failure:
+        raise read.failure
+    return read.settings
+
+
+class Usable(NamedTuple):
+    """What can be used of an environment; the fields in ``bad`` have their default instead."""
+
+    settings: Settings
+    bad: frozenset[str]
+    failure: SettingInvalid | None
+
+
+def load_usable(environ: Mapping[str, str]) -> Usable:
+    """The settings as far as they can be used, and what `load` would raise. Raises nothing."""
     usable = dict(environ)
     problems: list[str] = []
     later = names.not_implemented(environ)
@@ -310,15 +328,20 @@ def load(environ: Mapping[str, str]) -> Settings:
             for name in (variable_name(field), ALIASES.get(variable_name(field), "")):
                 usable.pop(name, None)
         settings = Settings(environ=usable)
+    bad.discard("")
     problems += names.differing_aliases(environ) + conflicts(settings, frozenset(bad))
+    return Usable(settings, frozenset(bad), _failure(problems, later))
+
+
+def _failure(problems: list[str], later: list[str]) -> SettingInvalid | None:
     if problems:
         count = len(problems) + len(later)
         what = "a setting cannot be used" if count == 1 else f"{count} settings cannot be used"
-        raise SettingInvalid(what, why=[*problems, *later])
+        return SettingInvalid(what, why=[*problems, *later])
     if later:
         what = "this version does not implement what a setting asks for"
-        raise SettingNotImplemented(what, why=later)
-    return settings
+        return SettingNotImplemented(what, why=later)
+    return None
 
 
 def _causes(error: ValidationError) -> Iterator[tuple[str, Refused]]:

@@ -17,9 +17,25 @@ def absolute(variable: str, path: str | Path, failure: type[PathFailure]) -> Pat
     if not Path(path).is_absolute():
         raise failure(
             f"{variable} {show(path)} is not an absolute path",
-            hint=f"Give the whole path, for example {variable}=/{show(path).lstrip('./')}.",
+            hint=f"Give the whole path, for example {variable}={show(_whole(os.fspath(path)))}.",
         )
     return Path(path)
+
+
+def _whole(path: str) -> str:
+    try:
+        here = os.getcwd()  # noqa: PTH109 - a string is wanted
+    except OSError:
+        here = "/"
+    return whole(path, here, os.path.expanduser("~"))  # noqa: PTH111
+
+
+def whole(path: str, here: str, home: str) -> str:
+    """What a relative path most likely means: one that starts from ``here``, or with ~ from
+    ``home``, as it would in a shell.
+    """
+    first, _, rest = path.partition("/")
+    return os.path.normpath(Path(home, rest) if first == "~" else Path(here, path))
 
 
 def write(directory: Path) -> None:

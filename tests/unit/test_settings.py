@@ -129,6 +129,16 @@ def test_all_problems_are_named_at_once() -> None:
     ]
 
 
+def test_what_can_be_used_beside_what_cannot() -> None:
+    environ = {"PLP_PULL": "maybe", "GIT_SHA": "\udcff", "PLP_SBOM": "on", "PLP_TARGET": "x"}
+    found = settings.load_usable(environ)
+    assert found.settings == load({"PLP_TARGET": "x"})
+    assert found.bad == {"pull", "git_sha"}
+    assert found.failure is not None
+    assert found.failure.why == problems(environ)
+    assert settings.load_usable({}) == (load({}), frozenset(), None)
+
+
 def test_a_problem_says_what_was_given_and_what_is_accepted() -> None:
     assert problems({"PLP_CACHE_MODE": "all\x1b[m"}) == (
         'PLP_CACHE_MODE: "all\\x1b[m" is not accepted; use min or max',
