@@ -68,10 +68,13 @@ def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
             line for raw in secret.splitlines() if len(line := raw.strip()) >= SHORTEST_LINE
         )
     known = sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, known))) if known else None
+    pattern: re.Pattern[str] | None = None
 
     def hide(text: str) -> str:
-        if pattern is not None:
+        nonlocal pattern
+        # A file may have a thousand lines: to compile them takes 80 ms, and most builds print none.
+        if any(map(text.__contains__, known)):
+            pattern = pattern or re.compile("|".join(map(re.escape, known)))
             text = pattern.sub(HIDDEN, text)
         return _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
 
