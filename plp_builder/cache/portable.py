@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
 
+_GONE = re.compile(r"\bcontent sha256:[0-9a-f]{64}: not found")
+
 
 class BuildCache:
     """The cache of one build. Without a usable cache it imports and exports nothing."""
@@ -30,7 +33,6 @@ class BuildCache:
     def __init__(
         self, settings: Settings, found: Staged | ReadOnly | None, check: Callable[[], None]
     ) -> None:
-        self._layout = found.layout if found else None
         self._staged = staged = found if isinstance(found, Staged) else None
         self._check = check
         self._max_size = settings.cache_max_size
@@ -38,6 +40,7 @@ class BuildCache:
         self.export: CacheExport | None = None
         if found and not settings.no_cache:
             self.imports = tuple(LocalCache(path, digest) for path, digest in found.imports)
+        self._direct = any(found and cache.path == found.layout for cache in self.imports)
         if staged:
             self.export = CacheExport(staged.directory, staged.tag, settings.cache_mode)
 
@@ -57,14 +60,14 @@ class BuildCache:
         which begins with ``error:``; it remarks on the directory in builds that go well, too.
         """
         error = f"\n{said}".rpartition("\nerror: ")
-        if not self._layout or not error[1] or f"{self._layout}/" not in error[2]:
-            return False
-        if self._staged and str(self._staged.directory) in error[2]:
+        if error[1] and self._staged and str(self._staged.directory) in error[2]:
             tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
+        elif error[1] and self._direct and _GONE.search(error[2]):
+            tell(CacheNotUsable("A layer in the cache is gone since the build began"))
         else:
-            tell(CacheNotUsable("BuildKit could not read the cache; this build is cold"))
+            return False
         self.close()
-        self.imports, self.export, self._layout = (), None, None
+        self.imports, self.export, self._direct = (), None, False
         return True
 
     def close(self) -> None:
