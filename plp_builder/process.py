@@ -57,6 +57,12 @@ class Stop:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)
+        # A reader who does not read (a stalled log collector) must not hold up the end: a write
+        # that waits is tried again after this handler, and then does not wait any more.
+        try:
+            os.set_blocking(2, False)
+        except OSError:
+            pass
         try:
             os.write(self._wakeup, b"!")
         except BlockingIOError:

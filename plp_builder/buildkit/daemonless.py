@@ -13,12 +13,11 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 from plp_builder.buildkit import Endpoint, leftovers
 from plp_builder.buildkit.deaths import explain
-from plp_builder.buildkit.room import Room, environment, nosync, wrapper
+from plp_builder.buildkit.room import ROOT, Room, environment, nosync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
@@ -196,10 +195,8 @@ class Daemon:
         room = self.room
         if room.sandbox is Sandbox.NONE:
             leftovers.adopt_orphans()
-        room.runtime.notify_socket.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(room.runtime.notify_socket))
-        self._give_away(room.runtime.notify_socket)
+        room.runtime.bind_notify_socket(self._notify)
         waits, self._orders = os.pipe2(os.O_CLOEXEC)
         try:
             child = start(
@@ -219,19 +216,13 @@ class Daemon:
 
     def _order(self) -> None:
         """Send the command line that the room waits for. One that is gone is noticed later."""
-        self.room.runtime.config.write_text(self._options.config, "utf-8")
-        self._give_away(self.room.runtime.config)
+        self.room.runtime.write_config(self._options.config, self.room.user or ROOT)
         orders, self._orders = self._orders, -1
         try:
             with open(orders, "wb") as pipe:
                 pipe.write(os.fsencode(shlex.join(command(self.room, self._options)) + "\n"))
         except BrokenPipeError:
             pass
-
-    def _give_away(self, path: Path) -> None:
-        user = self.room.user
-        if user is not None and user.uid != os.geteuid():
-            os.chown(path, user.uid, user.gid)
 
     def _wait(self, seconds: float) -> None:
         if not self._watch.until(lambda: self._ready, seconds=seconds):

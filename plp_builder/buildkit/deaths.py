@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 _CAUSES = (
     "level=error", "level=fatal", "level=panic", "error:", "panic:", "buildkitd:", "failed",
 )  # fmt: skip
-_CONSEQUENCES = ("error: command [", "error: child exited")
-"""What rootlesskit says of any program in it that has failed."""
+_SIDE_NOTES = (
+    "error: command [", "error: child exited", "level=info", "level=debug", "level=warning",
+)  # fmt: skip
+"""What rootlesskit says of any program in it that has failed, and what worried nobody."""
 
 _NOT_PERMITTED = ("operation not permitted", "newuidmap", "newgidmap", "subuid")
 
@@ -22,7 +24,7 @@ def explain(
     log: list[str], code: int | None, room: Room, *, ready: bool
 ) -> DaemonFailure | RootlessNotPermitted:
     """Why a daemon ended, from the last lines of its log."""
-    told = [line for line in log if line and not any(word in line for word in _CONSEQUENCES)] or log
+    told = [line for line in log if line and not any(word in line for word in _SIDE_NOTES)] or log
     relevant = [line for line in told if any(cause in line for cause in _CAUSES)] or told
     why = relevant[-8:] or ["it left no message"]
     how = "was ended by a signal" if code is not None and code < 0 else f"ended with code {code}"
@@ -37,8 +39,10 @@ def explain(
         hint = "Another daemon uses the same directory; wait for it to end."
     elif "unknown flag" in text or "flag provided but not defined" in text:
         hint = "Correct PLP_BUILDKITD_FLAGS; `buildkitd --help` lists the flags."
-    elif "failed to load config" in text or "toml" in text:
+    elif "failed to load config" in text:
         hint = "Correct the file that PLP_BUILDKITD_CONFIG names."
+    elif "no space left on device" in text:
+        hint = "Make room where TMPDIR points (else /tmp): the daemon's state is there."
     elif code is not None and code in (-9, 137):
         hint = "It was killed, most likely for want of memory: raise the container's limit."
     else:

@@ -19,6 +19,7 @@ from plp_builder import process
 from plp_builder.errors import Failure
 
 _PR_SET_CHILD_SUBREAPER = 36
+_STATE_LIMIT = 1 << 20
 _ROUNDS = 200
 _PAUSE = 0.01
 """Seconds between rounds. Ending one process hands its children to us, so the search is
@@ -34,8 +35,12 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def parents(proc: Path = Path("/proc")) -> dict[int, int]:
-    """Parent of each process that is there, zombies left out, from /proc/PID/stat."""
+def parents(proc: Path = Path("/proc"), *, ended: bool = False) -> dict[int, int]:
+    """Parent of each process that is there, from /proc/PID/stat; zombies only with ``ended``.
+
+    A process whose first thread has ended is a zombie there while its other threads still end
+    (a Go program that got SIGKILL), and its children are not yet anybody else's.
+    """
     found = {}
     for entry in os.listdir(proc):
         if entry.isdigit():
@@ -44,7 +49,7 @@ def parents(proc: Path = Path("/proc")) -> dict[int, int]:
             except OSError:
                 continue
             state, parent = text[text.rindex(")") + 2 :].split(" ", 2)[:2]
-            if state not in "ZX":
+            if ended or state not in "ZX":
                 found[int(entry)] = int(parent)
     return found
 
@@ -81,12 +86,21 @@ def _containers(runc_state: Path, tree: Mapping[int, int]) -> Iterator[tuple[int
     supervisors = {name: pid for pid in tree for name in [_container_of(pid)] if name}
     for name in names:
         try:
-            state = json.loads((runc_state / name / "state.json").read_bytes())
+            state = json.loads(_read(runc_state / name / "state.json"))
             first = state["init_process_pid"]
         except (OSError, ValueError, TypeError, KeyError):
             continue
         if isinstance(first, int) and name in supervisors:
             yield first, supervisors[name]
+
+
+def _read(path: Path) -> bytes:
+    """The file's beginning; it lies where the daemon's user could put a link or a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _STATE_LIMIT)
+    finally:
+        os.close(descriptor)
 
 
 def _container_of(pid: int) -> str:
@@ -123,7 +137,7 @@ def end_all(env: Mapping[str, str]) -> int:
     """End whatever lives below us and reap it; how many there were."""
     ended: set[int] = set()
     for _ in range(_ROUNDS):
-        alive = descendants(os.getpid(), parents())
+        alive = descendants(os.getpid(), parents(ended=True))
         if not alive:
             break
         kill(alive, env)

@@ -64,7 +64,11 @@ def wrapper(room: Room) -> tuple[str, ...]:
     if room.sandbox is Sandbox.ROOT:
         words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     else:
-        words = ["rootlesskit", "--net=host", f"--state-dir={room.runtime.daemon}/rootlesskit"]
+        words = [
+            "rootlesskit",
+            "--net=host",
+            f"--state-dir={room.runtime.daemon}/rootlesskit-{room.sandbox.name.lower()}",
+        ]
     if room.sandbox is Sandbox.PROCESS:
         words.append("--pidns")
     if not room.by_root:

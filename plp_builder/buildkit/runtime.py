@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from socket import socket as unix_socket
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
@@ -34,12 +35,15 @@ _CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
 class Runtime:
     """``client`` is ours alone; ``daemon`` belongs to the user who runs the daemon.
 
-    ``lock`` is a descriptor that is held as long as the run lives.
+    ``lock`` is a descriptor that is held as long as the run lives. ``handle`` is one of the
+    directory ``daemon``, opened before it was given away: by its path, and in it, the daemon's
+    user can put a link in our way.
     """
 
     client: Path
     daemon: Path
     lock: int = -1
+    handle: int = -1
 
     @property
     def socket(self) -> Path:
@@ -57,6 +61,27 @@ class Runtime:
     @property
     def config(self) -> Path:
         return self.daemon / "buildkitd.toml"
+
+    def write_config(self, text: str, user: User) -> None:
+        """Make the file ``config``, for ``user`` to read. Raises OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.config.name, dir_fd=self.handle)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(self.config.name, flags, 0o600, dir_fd=self.handle)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            if user.uid != os.geteuid():
+                os.fchown(descriptor, user.uid, user.gid)
+
+    def bind_notify_socket(self, listener: unix_socket) -> None:
+        """Bind ``notify_socket``; the directory lets nobody but its owner in. Raises OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.notify_socket.name, dir_fd=self.handle)
+        umask = os.umask(0)  # so that the daemon's user may write to it without owning it
+        try:
+            listener.bind(f"/proc/self/fd/{self.handle}/{self.notify_socket.name}")
+        finally:
+            os.umask(umask)
 
     @property
     def runc(self) -> Path:
@@ -110,8 +135,9 @@ def _make(base: Path, user: User) -> Runtime:
     try:
         lock = os.open(client / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        runtime = Runtime(client, daemon, lock)
         daemon.mkdir(0o700)
+        handle = os.open(daemon, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        runtime = Runtime(client, daemon, lock, handle)
         runtime.state.mkdir(0o700)
         if user.uid != os.geteuid():
             for directory in (runtime.state, runtime.daemon):
@@ -149,8 +175,9 @@ def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
     An unprivileged user may not delete what subordinate users own: that takes the user
     namespace which rootlesskit makes.
     """
-    if runtime.lock >= 0:
-        os.close(runtime.lock)
+    for descriptor in (runtime.lock, runtime.handle):
+        if descriptor >= 0:
+            os.close(descriptor)
     both = [str(runtime.client), str(runtime.daemon)]
     for command in (["rm"], ["rootlesskit", "--net=host", "rm"]):
         left = [path for path in both if os.path.lexists(path)]

@@ -214,4 +214,6 @@ print(len(leftovers.descendants(os.getpid(), leftovers.parents())))
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, timeout=PATIENCE, check=True
     )
-    assert done.stdout.split() == [b"2", b"0"]
+    ended, left = map(int, done.stdout.split())
+    assert ended >= 2  # the shells between may still be there, too
+    assert left == 0

@@ -114,6 +114,7 @@ def test_a_death_in_the_middle_of_a_build_is_no_matter_of_permission() -> None:
         (["buildkitd: could not lock /x/buildkitd.lock"], 1, "Another daemon"),
         (["Incorrect Usage: flag provided but not defined: -no"], 1, "PLP_BUILDKITD_FLAGS"),
         (["buildkitd: failed to load config /c.toml"], 1, "PLP_BUILDKITD_CONFIG"),
+        (["level=warning no fsverity", "buildkitd: no space left on device"], 1, "TMPDIR"),
         ([], -9, "memory"),
         (["something else"], 3, "PLP_DEBUG=true"),
     ],

@@ -32,3 +32,4 @@ def test_parents_are_read_whatever_a_process_calls_itself(tmp_path: Path) -> Non
     (tmp_path / "13").mkdir()
     (tmp_path / "self").mkdir()
     assert parents(tmp_path) == {10: 1, 11: 10}
+    assert parents(tmp_path, ended=True) == {10: 1, 11: 10, 12: 10}
