@@ -22,6 +22,7 @@ from plp_builder.values import (
 )
 
 MAX_SECRET = 500 * 1024
+_EXAMPLE = "use id=npm,env=NPM_TOKEN or id=npm,src=/run/npm-token"
 _SECRET_KEYS = {"id": "id", "type": "type", "env": "env", "src": "src", "source": "src"}
 
 
@@ -54,7 +55,7 @@ def _secret(fields: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
         key, equals, value = field.partition("=")
         name = _SECRET_KEYS.get(key.lower())
         if not equals or name is None:
-            raise Refused(f"field {position} is none of id=, env=, src= or type=")
+            raise Refused(f"field {position} is none of id=, env=, src= or type=; {_EXAMPLE}")
         if name in options:
             raise Refused(f"{name}= is given twice")
         if not value:
@@ -62,7 +63,7 @@ def _secret(fields: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
         options[name] = value
     identifier = options.get("id")
     if identifier is None:
-        raise Refused("id= is missing")
+        raise Refused(f"id= is missing; {_EXAMPLE}")
     if control_character("".join(options.values())):
         raise Refused("a field holds a control character")
     env, path = _secret_source(identifier, options, environ)

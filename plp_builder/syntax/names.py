@@ -52,6 +52,9 @@ _PUBLISHER: Final = frozenset(
 )
 """Variables of the sibling image, which one CI job often sets beside ours."""
 
+_MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
+"""Names that suggest themselves, but look like others."""
+
 
 def variable_name(field: str) -> str:
     """The variable behind a field of ``Settings``."""
@@ -93,7 +96,8 @@ def unknown(environ: Mapping[str, str], known: Iterable[str]) -> tuple[str, ...]
 
     sentences = []
     for name in strange:
-        near = get_close_matches(name, sorted(names), n=1, cutoff=0.75)
+        meant = _MEANT.get(name)
+        near = [meant] if meant else get_close_matches(name, sorted(names), n=1, cutoff=0.75)
         question = f"; did you mean {near[0]}?" if near else ""
         sentences.append(f"{ascii(name)[1:-1]} is unknown{question}")
     return tuple(sentences)

@@ -22,6 +22,8 @@ from plp_builder.values import (
 # a frontend image gets each option in a variable, BUILDKIT_FRONTEND_OPT_n.
 MAX_ARGUMENT = 131_000
 
+_WHITE_SPACE = "white space is no part of a name; give one KEY=value, or one KEY, a line"
+
 
 def parse_build_args(text: str, environ: Mapping[str, str]) -> tuple[KeyValue, ...]:
     """``KEY=value`` a line; a bare ``KEY`` takes its value from ``environ``.
@@ -34,7 +36,7 @@ def parse_build_args(text: str, environ: Mapping[str, str]) -> tuple[KeyValue, .
     problems: list[str] = []
     for number, line in parse_lines(text):
         key, equals, given = line.partition("=")
-        reason = _bad_key(key) or ("" if key.strip() == key else "a key cannot hold white space")
+        reason = _bad_key(key) or ("" if key.split() == [key] else _WHITE_SPACE)
         if reason:
             problems.append(f"line {number}: {reason}")
             continue

@@ -17,18 +17,18 @@ MAX_ARCHIVE_NAME = 255 - 32
 MAX_PLAIN_TEXT = 4096
 LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can write
 
+_LATER_OUTPUTS = ("registry", "rootfs")
+
 LEVELS = {"gzip": (0, 9), "estargz": (0, 9), "zstd": (0, 22)}
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
     """``archive``, or ``none`` alone: build, and keep nothing but the cache."""
+    entries = tuple(dict.fromkeys(entry.lower() for entry in parse_items(text)))
+    later = [shown(entry) for entry in entries if entry in _LATER_OUTPUTS]
     outputs = tuple(
-        dict.fromkeys(
-            parse_choice(entry, ("archive", "registry", "rootfs", "none"))
-            for entry in parse_items(text)
-        )
+        parse_choice(entry, ("archive", "none")) for entry in entries if entry not in _LATER_OUTPUTS
     )
-    later = [shown(output) for output in outputs if output in {"registry", "rootfs"}]
     if later:
         raise NotImplementedYet(f"{' and '.join(later)} is not implemented in this version")
     if "none" in outputs and len(outputs) > 1:
@@ -38,10 +38,9 @@ def parse_outputs(text: str) -> tuple[str, ...]:
 
 def parse_cache_strategy(text: str) -> str:
     """``auto``, ``portable`` or ``off``."""
-    strategy = parse_choice(text, ("auto", "state", "portable", "off"))
-    if strategy == "state":
+    if text.strip().lower() == "state":
         raise NotImplementedYet('"state" is not implemented in this version; use auto or portable')
-    return strategy
+    return parse_choice(text, ("auto", "portable", "off"))
 
 
 def parse_archive_name(text: str) -> str:

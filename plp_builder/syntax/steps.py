@@ -80,6 +80,9 @@ def parse_platforms(text: str) -> tuple[str, ...]:
 
 def _platform(entry: str) -> str:
     system, *rest = entry.lower().split("/")
+    if _ALIASES.get(system, system) in _ARCHITECTURES and (not rest or rest[0] not in _SYSTEMS):
+        meant = "/".join(("linux", _ALIASES.get(system, system), *rest))
+        raise Refused(f"{shown(entry)} names no system; use {shown(meant)[1:-1]}")
     if len(rest) not in {1, 2}:
         raise Refused(f"{shown(entry)} is no platform; use os/arch or os/arch/variant")
     architecture = _ALIASES.get(rest[0], rest[0])

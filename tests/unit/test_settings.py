@@ -156,6 +156,27 @@ def test_what_a_later_version_brings_says_so(name: str, value: str) -> None:
     assert "not implemented in this version" in caught.value.why[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PLP_OUTPUTS", "docker", '"docker" is not accepted; use archive or none'),
+        ("PLP_OUTPUTS", "registry,docker", '"docker" is not accepted; use archive or none'),
+        ("PLP_CACHE_STRATEGY", "on", '"on" is not accepted; use auto, portable or off'),
+        ("PLP_PLATFORMS", "arm64", '"arm64" names no system; use linux/arm64'),
+        ("PLP_PLATFORMS", "aarch64", '"aarch64" names no system; use linux/arm64'),
+        ("PLP_PLATFORMS", "ARM/v6", '"ARM/v6" names no system; use linux/arm/v6'),
+        ("PLP_BUILD_ARGS", "a b", "line 1: white space is no part of a name"),
+        ("PLP_BUILD_ARGS", "a=1\n b =2", "line 2: white space is no part of a name"),
+        ("PLP_SECRETS", "npm", "use id=npm,env=NPM_TOKEN or id=npm,src=/run/npm-token"),
+    ],
+)
+def test_a_refusal_offers_what_this_version_accepts(name: str, value: str, said: str) -> None:
+    (line,) = problems({name: value})
+    assert line.startswith(f"{name}: ")
+    assert said in line
+    assert not any(later in line.partition(";")[2] for later in ("registry", "rootfs", "state"))
+
+
 @pytest.mark.parametrize("name", settings.NOT_IMPLEMENTED)
 def test_what_asks_for_nothing_is_accepted(name: str) -> None:
     for harmless in ("", *settings.NOT_IMPLEMENTED[name]):
@@ -385,10 +406,18 @@ def test_a_bad_field_is_not_also_a_conflict() -> None:
 
 
 def test_unknown_variables_are_named_with_the_nearest_known_one() -> None:
-    environ = {"PLP_CASHE_PATH": "x", "PLP_X": "", "PLP_PROVENENCE": "", "PLP_TAG": "v1", "X": ""}
+    environ = {
+        "PLP_TAGS": "x",
+        "PLP_CASHE_PATH": "x",
+        "PLP_X": "",
+        "PLP_PROVENENCE": "",
+        "PLP_TAG": "v1",
+        "X": "",
+    }
     assert settings.unknown_variables(environ) == (
         "PLP_CASHE_PATH is unknown; did you mean PLP_CACHE_PATH?",
         "PLP_PROVENENCE is unknown; did you mean PLP_PROVENANCE?",
+        "PLP_TAGS is unknown; did you mean PLP_IMAGE?",
         "PLP_X is unknown",
     )
     assert settings.unknown_variables(dict.fromkeys(VARIABLES, "")) == ()
