@@ -137,7 +137,7 @@ def _resolve(source: Path, context: Path, path: Path, name: str) -> Path:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise _unreachable(context, path, name, error) from None
+        raise _unreachable(source, context, path, name, error) from None
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(source):
         raise DockerfileNotUsable(
@@ -145,21 +145,22 @@ def _resolve(source: Path, context: Path, path: Path, name: str) -> Path:
             hint="The Dockerfile has to lie inside PLP_SOURCE_PATH, also after following links.",
         )
     if not stat.S_ISREG(mode):
-        hint = near_misses.hint(target, "Dockerfile") if stat.S_ISDIR(mode) else ""
-        raise _special(path, mode, hint.replace("DOCKERFILE=", f"DOCKERFILE={show(name)}/"))
+        is_directory = stat.S_ISDIR(mode)
+        hint = near_misses.hint(source, context, name, within=target) if is_directory else ""
+        raise _special(path, mode, hint)
     return target
 
 
-def _unreachable(context: Path, path: Path, name: str, error: OSError) -> PathFailure:
+def _unreachable(source: Path, context: Path, path: Path, name: str, error: OSError) -> PathFailure:
     if error.errno in _MISSING:
         if path.is_symlink():
             return DockerfileNotFound(
                 f"Dockerfile not found: {show(path)} is a link to {show(path.readlink())}, "
                 "which does not exist",
-                hint=near_misses.hint(context, name),
+                hint=near_misses.hint(source, context, name),
             )
         return DockerfileNotFound(
-            f"Dockerfile not found: {show(path)}", hint=near_misses.hint(context, name)
+            f"Dockerfile not found: {show(path)}", hint=near_misses.hint(source, context, name)
         )
     if error.errno == errno.ELOOP:
         return DockerfileNotUsable(

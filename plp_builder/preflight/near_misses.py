@@ -13,12 +13,24 @@ _MAX_DEPTH = 2
 _SHOWN = 3
 
 
-def hint(context: Path, name: str) -> str:
+_SOURCES = frozenset(
+    (
+        "bak", "c", "cc", "cpp", "cs", "css", "go", "h", "html", "java", "js", "json", "jsx", "kt",
+        "lua", "md", "orig", "php", "py", "pyc", "rb", "rs", "rst", "sh", "swift", "swp", "toml",
+        "ts", "tsx", "xml", "yaml", "yml",
+    )
+)  # fmt: skip
+"""How files end that only treat of Dockerfiles."""
+
+
+def hint(source: Path, context: Path, name: str, *, within: Path | None = None) -> str:
     """The next step when ``name`` is not in ``context``: names the likeliest other files.
 
-    Looks at no more than a few thousand directory entries, two levels deep.
+    Looks at no more than a few thousand directory entries, two levels deep, below ``within``
+    when PLP_DOCKERFILE names that directory, else below the context.
     """
-    found = sorted(_candidates(context, Path(name).name), key=_likeliness)
+    wanted = "Dockerfile" if within else Path(name).name
+    found = sorted(_candidates(within or context, wanted), key=_likeliness)
     if not found:
         return (
             "Put a Dockerfile into the source directory, or set PLP_DOCKERFILE "
@@ -26,7 +38,17 @@ def hint(context: Path, name: str) -> str:
         )
     names = [show(os.path.relpath(path, context)) for path in found]
     more = f" (and {len(names) - _SHOWN} more)" if len(names) > _SHOWN else ""
-    return f"found {', '.join(names[:_SHOWN])}{more}: set PLP_DOCKERFILE={names[0]}"
+    other = "" if within else _other_context(source, context, name, Path(found[0]))
+    return f"found {', '.join(names[:_SHOWN])}{more}: set PLP_DOCKERFILE={names[0]}{other}"
+
+
+def _other_context(source: Path, context: Path, name: str, found: Path) -> str:
+    """A Dockerfile in another directory may be meant to be built from there."""
+    if found.parent == context or not found.is_relative_to(source):
+        return ""
+    also = "" if found.name == name else f" and PLP_DOCKERFILE={show(found.name)}"
+    where = show(os.path.relpath(found.parent, source))
+    return f", or PLP_CONTEXT={where}{also} if its files are meant from there"
 
 
 def _likeliness(path: str) -> tuple[int, int, str]:
@@ -45,7 +67,9 @@ def _candidates(context: Path, wanted: str) -> Iterator[str]:
 
 
 def _looks_like_dockerfile(base: str) -> bool:
-    return base == "dockerfile" or base.startswith("dockerfile.") or base.endswith(".dockerfile")
+    if base.startswith("dockerfile."):
+        return not base.endswith("~") and base.rpartition(".")[2] not in _SOURCES
+    return base == "dockerfile" or base.endswith(".dockerfile")
 
 
 def _files(context: Path) -> Iterator[str]:

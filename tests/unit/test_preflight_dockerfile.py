@@ -85,6 +85,13 @@ def test_missing(source: Source) -> None:
         (["x/Dockerfile", "dockerfile"], "Dockerfile", "found dockerfile, x/Dockerfile:"),
         (["Dockerfile"], "docker/Dockerfile", "set PLP_DOCKERFILE=Dockerfile"),
         (["BUILD.txt"], "build.txt", "found BUILD.txt"),
+        (
+            ["docker/Dockerfile"],
+            "Dockerfile",
+            "PLP_DOCKERFILE=docker/Dockerfile, or PLP_CONTEXT=docker if its files are meant",
+        ),
+        (["a/prod.dockerfile"], "Dockerfile", "or PLP_CONTEXT=a and PLP_DOCKERFILE=prod.dockerf"),
+        (["a/Dockerfile"], "b/Dockerfile", "or PLP_CONTEXT=a and PLP_DOCKERFILE=Dockerfile if"),
     ],
 )
 def test_near_misses(source: Source, there: list[str], wanted: str, hint: str) -> None:
@@ -96,7 +103,26 @@ def test_near_misses(source: Source, there: list[str], wanted: str, hint: str) -
 def test_what_is_no_near_miss(source: Source) -> None:
     for name in ("a/b/c/Dockerfile", ".git/Dockerfile", "Dockerfile.dockerignore", "main.py"):
         source.put(name)
+    for name in (
+        "preflight/dockerfile.py",
+        "Dockerfile.md",
+        "Dockerfile.prod.bak",
+        "Dockerfile.x~",
+    ):
+        source.put(name)
     assert "found" not in source.failure(DockerfileNotFound).hint
+
+
+def test_a_near_miss_beside_it_suggests_no_other_context(source: Source) -> None:
+    source.put("Containerfile")
+    assert "PLP_CONTEXT" not in source.failure(DockerfileNotFound).hint
+
+
+def test_another_context_is_suggested_as_seen_from_the_source(source: Source) -> None:
+    source.put("app/docker/Dockerfile")
+    with pytest.raises(DockerfileNotFound) as caught:
+        source.find("Dockerfile", "app")
+    assert "PLP_DOCKERFILE=docker/Dockerfile, or PLP_CONTEXT=app/docker if" in caught.value.hint
 
 
 def test_many_near_misses_are_counted(source: Source) -> None:
