@@ -22,14 +22,14 @@ _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 class Module:
     """A Go module of toolchain/, the place of its programs, the dependency that names it.
 
-    ``minutes`` is about how long building it takes on two cores.
+    ``duration`` is about how long building it takes on two cores, in words.
     """
 
     title: str
     path: Path
     destination: Path
     main: str
-    minutes: int = 1
+    duration: str = "a minute"
     tests_only: bool = False
 
     def go_mod(self) -> str:
@@ -64,13 +64,15 @@ class Module:
 
 
 MODULES = (
-    Module("BuildKit, current", ROOT / "toolchain", ROOT / "bin", _BUILDKIT, minutes=3),
+    Module(
+        "BuildKit, current", ROOT / "toolchain", ROOT / "bin", _BUILDKIT, duration="3 to 6 minutes"
+    ),
     Module(
         "BuildKit, older",
         ROOT / "toolchain/compat",
         ROOT / "bin/compat",
         _BUILDKIT,
-        minutes=3,
+        duration="3 to 6 minutes",
         tests_only=True,
     ),
     Module(
@@ -135,10 +137,6 @@ def _build(go: Go, module: Module, target: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _minutes(number: int) -> str:
-    return "a minute" if number == 1 else f"{number} minutes"
-
-
 def _is_same(left: Path, right: Path) -> bool:
     try:
         one, other = left.stat(), right.stat()
@@ -178,7 +176,7 @@ def install(go: Go, modules: Iterable[Module]) -> None:
             target = cache_home() / "toolchain" / f"{module.version()}-{key}"
             current.outcome = "there"
             if not target.is_dir():
-                current.begin(f"building it, about {_minutes(module.minutes)} the first time")
+                current.begin(f"building it, about {module.duration} the first time")
                 with lock(target.with_name(f".{target.name}.lock")):
                     if not target.is_dir():
                         _build(go, module, target)
