@@ -142,7 +142,12 @@ def _settings(environ: Mapping[str, str]) -> Settings:
     from plp_builder import settings as variables
 
     settings = variables.load(environ)
-    _configure_log(environ, settings, variables.secret_values(settings, environ))
+    secrets = variables.secret_values(settings, environ)
+    if paths := [secret.path for secret in settings.secrets if secret.path is not None]:
+        from plp_builder.results.secret_files import secret_file_values
+
+        secrets += secret_file_values(paths)
+    _configure_log(environ, settings, secrets)
     return settings
 
 
