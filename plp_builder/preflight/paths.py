@@ -60,6 +60,8 @@ def check_paths(settings: Settings) -> Paths:
     cache, unusable = None, None
     if settings.cache_strategy != "off":
         cache, unusable = check_cache(settings.cache_path)
+        # Of a cache that can only be read, the cache itself tells when it is imported from.
+        unusable = None if cache else unusable
     findings = [
         finding
         for finding in (unusable, *found.findings, *_overlaps(context, build, cache))

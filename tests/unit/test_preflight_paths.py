@@ -18,6 +18,7 @@ from plp_builder.errors import (
     SourcePathNotUsable,
 )
 from plp_builder.preflight import paths, trials
+from plp_builder.preflight.cache_path import check_cache
 from plp_builder.preflight.finding import Finding, show
 from plp_builder.preflight.paths import Paths, check_paths
 
@@ -238,6 +239,22 @@ def test_an_unwritable_cache_costs_a_warning(
     assert found.cache is None
     (warning,) = found.findings
     assert (warning.name, warning.ok) == ("cache path", None)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_cache_that_can_only_be_read_is_used(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What warns of it during a build is the cache; the finding is for the doctor."""
+    (tree.cache / "buildkit").mkdir(parents=True)
+    (tree.cache / "buildkit/index.json").touch()
+    refuse_to_write(monkeypatch, tree.cache, number)
+    found = tree.check()
+    assert (found.cache, found.findings) == (tree.cache, ())
+    path, finding = check_cache(tree.cache)
+    assert path == tree.cache
+    assert finding is not None
+    assert "builds import from it and keep nothing" in finding.text
 
 
 def test_a_cache_that_cannot_be_made_costs_a_warning(tree: Tree) -> None:
