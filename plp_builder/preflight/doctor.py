@@ -59,23 +59,26 @@ def table(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _settings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Settings, then the paths and inputs that they name."""
-    try:
-        loaded = settings.load(environ)
-    except Failure as failure:
-        for line in failure.why or (failure.what,):
-            yield Finding("settings", False, line, failure.hint)
-        return
+    """Settings, then the paths and inputs that they name, as far as they can be used."""
+    loaded, bad, failure = settings.load_usable(environ)
+    if failure:
+        *lines, last = failure.why or (failure.what,)
+        yield from (Finding("settings", False, line) for line in lines)
+        yield Finding("settings", False, last, failure.hint)
     odd = settings.warnings(environ)
     yield from (Finding("settings", None, text) for text in odd)
-    if not odd:
+    if not odd and not failure:
         yield Finding("settings", True, "all variables are understood")
-    yield from _paths(loaded)
-    yield from _attempt("secrets and contexts", lambda: _inputs(loaded))
+    yield from _paths(loaded, bad)
+    if not bad & {"source_path", "secrets", "ssh", "build_contexts"}:
+        yield from _attempt("secrets and contexts", lambda: _inputs(loaded))
 
 
-def _paths(loaded: settings.Settings) -> Iterator[Finding]:
-    """Each path for itself, so that one mistake does not hide the next."""
+def _paths(loaded: settings.Settings, bad: frozenset[str]) -> Iterator[Finding]:
+    """Each path for itself, so that one mistake does not hide the next.
+
+    ``bad`` are the fields that say nothing because their variables cannot be used.
+    """
     source: list[Path] = []
 
     def check_source() -> Finding:
@@ -92,14 +95,17 @@ def _paths(loaded: settings.Settings) -> Iterator[Finding]:
         return Finding("build path", True, str(path))
 
     def check_cache() -> Finding:
-        path, unusable = cache_path.check_cache(loaded.cache_path)
-        return unusable or Finding("cache path", True, str(path))
+        path, unusable = cache_path.check_cache(loaded.cache_path, make=False)
+        missing = "" if path and path.is_dir() else " (a build makes it)"
+        return unusable or Finding("cache path", True, f"{path}{missing}")
 
-    yield from _attempt("source path", lambda: (check_source(),))
-    if source:
+    if "source_path" not in bad:
+        yield from _attempt("source path", lambda: (check_source(),))
+    if source and not bad & {"context", "dockerfile"}:
         yield from _attempt("Dockerfile", check_dockerfile)
-    yield from _attempt("build path", lambda: (check_build(),))
-    if loaded.cache_strategy != "off":
+    if "build_path" not in bad:
+        yield from _attempt("build path", lambda: (check_build(),))
+    if loaded.cache_strategy != "off" and "cache_path" not in bad:
         yield from _attempt("cache path", lambda: (check_cache(),))
 
 

@@ -156,8 +156,10 @@ def test_the_doctor_finds_all_well(
     workspace: MakeWorkspace, run_builder: RunBuilder, user: str
 ) -> None:
     place = workspace(user).write({"Dockerfile": FROM})
+    place.cache.rmdir()
     result = doctor(run_builder, place.env, user)
     assert result.code == 0, result.output
+    assert not place.cache.exists()
     lines = {
         line[9:].split("  ")[0]: line.split()[0] for line in result.stdout.splitlines() if line
     }
@@ -194,9 +196,15 @@ def test_the_doctor_names_everything_at_once(place: Workspace, run_builder: RunB
 def test_the_doctor_names_settings_that_cannot_be_used(
     place: Workspace, run_builder: RunBuilder
 ) -> None:
-    result = doctor(run_builder, {**place.env, "PLP_PULL": "maybe"}, "unprivileged")
+    """They hide nothing of what else can be checked."""
+    place.build.rmdir()
+    env = {**place.env, "PLP_PULL": "maybe", "PLP_SSH": "a b="}
+    result = doctor(run_builder, env, "unprivileged")
     assert result.code == 1
     assert "PLP_PULL" in result.stdout
+    assert f" {place.source}/Dockerfile\n" in result.stdout
+    assert "failed   build path" in result.stdout
+    assert "space at build path" not in result.stdout
 
 
 def test_the_doctor_without_any_tool(place: Workspace, run_builder: RunBuilder) -> None:

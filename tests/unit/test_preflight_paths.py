@@ -218,6 +218,54 @@ def test_cache_is_made_with_its_parents(tree: Tree) -> None:
     assert cache.is_dir()
 
 
+def test_a_cache_can_be_checked_without_making_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tree.root / "x/y"
+    assert check_cache(cache, make=False) == (cache, None)
+    assert not (tree.root / "x").exists()
+    refuse_to_write(monkeypatch, tree.root, errno.EROFS)
+    found, warning = check_cache(cache, make=False)
+    assert found is None
+    assert warning is not None
+    tree.cache.mkdir()
+    assert check_cache(tree.cache, make=False) == (tree.cache, None)
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_a_build_could_not_make_a_cache_of(tree: Tree, kind: str) -> None:
+    path = tree.root / "odd"
+    path.touch() if kind == "file" else path.symlink_to("nothing")
+    for given in (path, path / "below"):
+        for make in (False, True):
+            with pytest.raises(CachePathNotUsable):
+                check_cache(given, make=make)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("examples/hello", "/here/examples/hello"),
+        ("./a/../b", "/here/b"),
+        ("..", "/"),
+        ("~/cache", "/home/me/cache"),
+        ("~", "/home/me"),
+        ("~other/a", "/here/~other/a"),
+        ("a/~/b", "/here/a/~/b"),
+    ],
+)
+def test_what_a_relative_path_most_likely_means(given: str, meant: str) -> None:
+    assert trials.whole(given, "/here", "/home/me") == meant
+
+
+def test_the_hint_of_a_relative_path_can_be_pasted(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree.root)
+    failure = tree.failure(SourcePathNotUsable, PLP_SOURCE_PATH="s/../s")
+    assert f"PLP_SOURCE_PATH={tree.source}." in failure.hint
+
+
 def test_no_cache_directory_when_caching_is_off(tree: Tree) -> None:
     assert tree.check(PLP_CACHE_STRATEGY="off").cache is None
     assert not tree.cache.exists()
@@ -239,22 +287,6 @@ def test_an_unwritable_cache_costs_a_warning(
     assert found.cache is None
     (warning,) = found.findings
     assert (warning.name, warning.ok) == ("cache path", None)
-
-
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_cache_that_can_only_be_read_is_used(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """What warns of it during a build is the cache; the finding is for the doctor."""
-    (tree.cache / "buildkit").mkdir(parents=True)
-    (tree.cache / "buildkit/index.json").touch()
-    refuse_to_write(monkeypatch, tree.cache, number)
-    found = tree.check()
-    assert (found.cache, found.findings) == (tree.cache, ())
-    path, finding = check_cache(tree.cache)
-    assert path == tree.cache
-    assert finding is not None
-    assert "builds import from it and keep nothing" in finding.text
 
 
 def test_a_cache_that_cannot_be_made_costs_a_warning(tree: Tree) -> None:
