@@ -91,7 +91,7 @@ def test_failure() -> None:
 def test_failure_without_reasons_has_its_own_hint() -> None:
     assert failure(ToolNotFound("buildctl is not on PATH")) == [
         "ERROR tool-not-found: buildctl is not on PATH",
-        "  next: Use the container image, or run `make setup` and put its bin/ first on PATH.",
+        f"  next: {ToolNotFound.default_hint}",
     ]
 
 
