@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,13 +12,17 @@ from plp_builder.preflight import trials
 from plp_builder.preflight.finding import Finding, reason, show
 from plp_builder.preflight.strangers import Part, stranger
 
+_INDEX = Path("buildkit", "index.json")
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+
 
 def check_cache(path: str | Path, *, make: bool = True) -> tuple[Path | None, Finding | None]:
     """PLP_CACHE_PATH: made when missing. What cannot be used costs only a warning.
 
     Without ``make`` nothing changes: the directory in which it would be made is tried instead.
 
-    That is what cannot be written to, and what another user has put into a directory like
+    That is what cannot be written to (with a cache in it, it is returned together with a
+    finding: a build imports from it), and what another user has put into a directory like
     /tmp: its layers would end up in our image. Raises `CachePathNotUsable` for a relative
     path and for something that is no directory: these are mistakes in the settings, not
     conditions of the machine.
@@ -40,6 +45,8 @@ def check_cache(path: str | Path, *, make: bool = True) -> tuple[Path | None, Fi
     try:
         trials.write(there)
     except OSError as error:
+        if error.errno in _READ_ONLY and os.access(given / _INDEX, os.R_OK):
+            return Path(os.path.realpath(given)), _read_only(given, error)
         return None, _no_cache(given, error)
     return Path(os.path.realpath(given)), None
 
@@ -71,6 +78,16 @@ def _not_ours(path: Path, part: Part) -> Finding:
         "directory where every user may put something, and what that user keeps there would get "
         "into the image: this build keeps no cache",
         f"Set PLP_CACHE_PATH to a directory of uid {os.geteuid()}, for example in its home.",
+    )
+
+
+def _read_only(path: Path, error: OSError) -> Finding:
+    return Finding(
+        "cache path",
+        None,
+        f"PLP_CACHE_PATH {show(path)} cannot be written ({reason(error)}): builds import from it "
+        "and keep nothing",
+        f"If they shall keep their layers, mount it writable for uid {os.geteuid()}.",
     )
 
 

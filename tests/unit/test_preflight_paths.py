@@ -289,6 +289,22 @@ def test_an_unwritable_cache_costs_a_warning(
     assert (warning.name, warning.ok) == ("cache path", None)
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_cache_that_can_only_be_read_is_used(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What warns of it during a build is the cache; the finding is for the doctor."""
+    (tree.cache / "buildkit").mkdir(parents=True)
+    (tree.cache / "buildkit/index.json").touch()
+    refuse_to_write(monkeypatch, tree.cache, number)
+    found = tree.check()
+    assert (found.cache, found.findings) == (tree.cache, ())
+    path, finding = check_cache(tree.cache)
+    assert path == tree.cache
+    assert finding is not None
+    assert "builds import from it and keep nothing" in finding.text
+
+
 def test_a_cache_that_cannot_be_made_costs_a_warning(tree: Tree) -> None:
     name = "n" * 300
     found = tree.check(PLP_CACHE_PATH=str(tree.root / name))
