@@ -136,7 +136,7 @@ class ToolNotFound(Failure):
     """A program that the builder drives is not on PATH."""
 
     name = "tool-not-found"
-    default_hint = "Use the container image, or run `make setup` and put its bin/ first on PATH."
+    default_hint = "Run `make setup` and put its bin/ first on PATH."
 
 
 CONTAINER_HINT = (
