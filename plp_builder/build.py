@@ -207,7 +207,7 @@ def _solve(
             return model
         daemon.check()
         if not cache.give_up("\n".join(model.texts)):
-            raise failure.explain(model)
+            raise failure.explain(model, dockerfile=str(settings.dockerfile))
         if output:
             output.restart()
 
