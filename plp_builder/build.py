@@ -157,7 +157,12 @@ def _options(settings: Settings) -> Options:
 
     base = config.read(settings.buildkitd_config) if settings.buildkitd_config else ""
     return Options(
-        config.render(base, settings.registry_mirrors, settings.insecure_registries),
+        config.render(
+            base,
+            settings.registry_mirrors,
+            settings.insecure_registries,
+            settings.buildkitd_config,
+        ),
         settings.buildkitd_flags,
         debug=settings.debug,
         offline=settings.offline,

@@ -47,10 +47,12 @@ def read(path: Path) -> str:
         ) from None
 
 
-def render(base: str, mirrors: Sequence[Mirror], insecure: Sequence[str]) -> str:
+def render(
+    base: str, mirrors: Sequence[Mirror], insecure: Sequence[str], path: Path | None = None
+) -> str:
     """The daemon's configuration: what the user's file says, then a table for each registry.
 
-    ``base`` is the text of PLP_BUILDKITD_CONFIG or empty. Raises SettingInvalid when it is not
+    ``base`` is the text of PLP_BUILDKITD_CONFIG, the file ``path``, or empty. Raises SettingInvalid when it is not
     TOML, or configures a registry that the other two variables configure as well.
     """
     tables: dict[str, list[str]] = {}
@@ -68,14 +70,14 @@ def render(base: str, mirrors: Sequence[Mirror], insecure: Sequence[str]) -> str
         # else plain HTTP (BuildKit's util/resolver/resolver.go, fillInsecureOpts).
         tables.setdefault(host, []).extend(["http = true", "insecure = true"])
     if base:
-        _refuse_conflicts(base, tables)
+        _refuse_conflicts(base, tables, path)
     text = [base.rstrip("\n"), ""] if base else []
     for registry, lines in tables.items():
         text += [f"[registry.{quoted(registry)}]", *dict.fromkeys(lines), ""]
     return "\n".join(text)
 
 
-def _refuse_conflicts(base: str, tables: dict[str, list[str]]) -> None:
+def _refuse_conflicts(base: str, tables: dict[str, list[str]], path: Path | None) -> None:
     import tomllib
 
     try:
@@ -83,7 +85,7 @@ def _refuse_conflicts(base: str, tables: dict[str, list[str]]) -> None:
     except tomllib.TOMLDecodeError as error:
         raise SettingInvalid(
             "PLP_BUILDKITD_CONFIG is not valid TOML",
-            why=[str(error)],
+            why=[f"{path}: {error}"],
             hint="See docs/configuration.md for an example of buildkitd.toml.",
         ) from None
     both = sorted(set(given) & set(tables)) if isinstance(given, dict) else []
@@ -91,7 +93,7 @@ def _refuse_conflicts(base: str, tables: dict[str, list[str]]) -> None:
         raise SettingInvalid(
             f"the registry {both[0]} is configured twice",
             why=[
-                "PLP_BUILDKITD_CONFIG has a table for it, and so would "
+                f"PLP_BUILDKITD_CONFIG ({path}) has a table for it, and so would "
                 "PLP_REGISTRY_MIRRORS or PLP_INSECURE_REGISTRIES"
             ],
             hint="Configure it in one of the two.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -48,5 +49,6 @@ def test_one_registry_configured_in_two_places_is_refused() -> None:
 
 
 def test_a_file_that_is_no_toml_is_refused() -> None:
-    with pytest.raises(SettingInvalid, match="not valid TOML"):
-        render("= nonsense", [], [])
+    with pytest.raises(SettingInvalid, match="not valid TOML") as caught:
+        render("= nonsense", [], [], Path("/etc/x.toml"))
+    assert caught.value.why[0].startswith("/etc/x.toml: ")
