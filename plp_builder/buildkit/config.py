@@ -52,8 +52,9 @@ def render(
 ) -> str:
     """The daemon's configuration: what the user's file says, then a table for each registry.
 
-    ``base`` is the text of PLP_BUILDKITD_CONFIG, the file ``path``, or empty. Raises SettingInvalid when it is not
-    TOML, or configures a registry that the other two variables configure as well.
+    ``base`` is the text of PLP_BUILDKITD_CONFIG, the file ``path``, or empty. Raises
+    SettingInvalid when it is not TOML, or configures a registry that the other two variables
+    configure as well.
     """
     tables: dict[str, list[str]] = {}
     for mirror in mirrors:
