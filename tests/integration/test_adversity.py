@@ -117,6 +117,20 @@ def test_names_that_an_archive_cannot_hold_are_told(
     assert "only the first name is inside the archive" in result.stderr
 
 
+def test_a_build_without_tools_names_what_is_missing(
+    workspace: MakeWorkspace, run_builder: RunBuilder
+) -> None:
+    """But a mistake in the settings, which is nearer to the user, comes first."""
+    place = workspace().write({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    env = {**place.env, "PATH": "/usr/bin:/bin"}
+    result = run_builder(env)
+    assert result.code == 1
+    assert "ERROR tool-not-found:" in result.stderr
+    assert "buildkitd" in result.stderr
+    assert result.left_files == ()
+    assert "ERROR setting-invalid:" in run_builder({**env, "PLP_PULL": "maybe"}).stderr
+
+
 def test_versions_where_there_are_no_tools(run_builder: RunBuilder) -> None:
     said = run_builder({"PATH": "/nowhere"}, arguments=("--version",))
     assert said.code == 0
