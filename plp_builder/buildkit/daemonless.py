@@ -159,7 +159,7 @@ class Daemon:
         found = leftovers.hanging(self.room.runtime.runc, leftovers.parents())
         certain = found & self._suspects
         self._suspects = found - certain
-        leftovers.kill(certain, self._env)
+        leftovers.kill(certain)
         return len(certain)
 
     def stop(self, grace: float) -> None:
@@ -172,7 +172,7 @@ class Daemon:
             self._watch.forget(child.stderr)
             child.close()
             if self.room.sandbox is Sandbox.NONE:
-                leftovers.end_all(self._env)
+                leftovers.end_all()
         if self._orders >= 0:
             os.close(self._orders)
             self._orders = -1

@@ -13,10 +13,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-
-from plp_builder import process
-from plp_builder.errors import Failure
 
 _PR_SET_CHILD_SUBREAPER = 36
 _STATE_LIMIT = 1 << 20
@@ -114,33 +112,25 @@ def _container_of(pid: int) -> str:
     return ""
 
 
-def kill(pids: set[int], env: Mapping[str, str]) -> None:
-    """SIGKILL to each; those of subordinate users from inside their user namespace.
+def kill(pids: set[int]) -> None:
+    """SIGKILL to each.
 
-    A rootless user may not signal ids of its own subordinate range, but is all-powerful in
-    the user namespace that it made (user_namespaces(7)).
+    Those of subordinate users, too: who made a user namespace has every capability in it
+    (user_namespaces(7)).
     """
     for pid in pids:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        except PermissionError:
-            command = ["nsenter", f"--user=/proc/{pid}/ns/user", "--preserve-credentials"]
-            try:
-                process.run([*command, "kill", "-KILL", str(pid)], env=env, timeout=5)
-            except Failure:
-                continue
 
 
-def end_all(env: Mapping[str, str]) -> int:
+def end_all() -> int:
     """End whatever lives below us and reap it; how many there were."""
     ended: set[int] = set()
     for _ in range(_ROUNDS):
         alive = descendants(os.getpid(), parents(ended=True))
         if not alive:
             break
-        kill(alive, env)
+        kill(alive)
         ended |= alive
         time.sleep(_PAUSE)
         reap(alive)

@@ -132,17 +132,22 @@ def _make(base: Path, user: User) -> Runtime:
     token = token_hex(4)
     client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
     client.mkdir(0o700)
+    opened = []
     try:
         lock = os.open(client / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        opened.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         daemon.mkdir(0o700)
         handle = os.open(daemon, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        opened.append(handle)
         runtime = Runtime(client, daemon, lock, handle)
         runtime.state.mkdir(0o700)
         if user.uid != os.geteuid():
             for directory in (runtime.state, runtime.daemon):
                 os.chown(directory, user.uid, user.gid)
     except OSError:
+        for descriptor in opened:
+            os.close(descriptor)
         for path in (daemon / "state", daemon, client / "lock", client):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()

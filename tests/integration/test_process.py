@@ -208,7 +208,7 @@ while child.poll() is None or not os.path.exists({str(tmp_path / "up")!r}):
     time.sleep(0.01)
 while len(leftovers.descendants(os.getpid(), leftovers.parents())) < 2:
     time.sleep(0.01)
-print(leftovers.end_all(dict(os.environ)))
+print(leftovers.end_all())
 print(len(leftovers.descendants(os.getpid(), leftovers.parents())))
 """
     done = subprocess.run(
