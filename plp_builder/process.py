@@ -22,7 +22,6 @@ from typing import IO, TYPE_CHECKING, Self
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import FrameType
 
     from plp_builder.users import User
@@ -205,7 +204,6 @@ def run(
     *,
     env: Mapping[str, str],
     timeout: float,
-    cwd: Path | None = None,
     input: bytes = b"",
 ) -> Completed:
     """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s."""
@@ -215,7 +213,6 @@ def run(
     process = subprocess.Popen(
         [program, *argv[1:]],
         env=dict(env),
-        cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-LINE_LIMIT = 16 << 20
+LINE_LIMIT = 8 << 20
 """Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of
 a step's output in base64, so only a defect or an attack comes near it."""
 

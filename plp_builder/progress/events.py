@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from plp_builder.streams import LINE_LIMIT
 from plp_builder.terminal import decode
 
-MAX_LINE_BYTES = 8 << 20
+MAX_LINE_BYTES = LINE_LIMIT
 """Where a reader cuts a line. buildkitd splits its messages at 4 MiB, base64 adds a third."""
 
 MAX_TEXT_BYTES = 64 << 10
