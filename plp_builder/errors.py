@@ -5,7 +5,8 @@ A failure says what failed, why, and what to do next::
 
     Failure                          internal-error
     ├── SettingInvalid               setting-invalid
-    │   └── SettingNotImplemented    setting-not-implemented
+    │   ├── SettingNotImplemented    setting-not-implemented
+    │   └── VariableMissing          variable-missing   exit code 4
     ├── PathFailure
     │   ├── SourcePathNotUsable      source-path-not-usable
     │   ├── ContextNotUsable         context-not-usable
@@ -25,6 +26,13 @@ A failure says what failed, why, and what to do next::
     │   └── BaseImageNotAvailable    base-image-not-available
     ├── ArchiveInvalid               archive-invalid
     ├── ArchiveNotWritten            archive-not-written
+    ├── AuthenticationFailed         authentication-failed      exit code 2
+    │   └── CredentialsNotUsable     credentials-not-usable     exit code 2
+    ├── PushFailed                   push-failed
+    │   ├── RepositoryNotFound       repository-not-found
+    │   ├── RegistryNotReachable     registry-not-reachable
+    │   ├── RegistryRefused          registry-refused
+    │   └── DigestDiffers            digest-differs
     ├── CacheDamaged                 cache-damaged      (a warning: never ends a build)
     ├── CacheNotUsable               cache-not-usable   (a warning: never ends a build)
     ├── TimedOut                     timed-out
@@ -70,6 +78,13 @@ class SettingNotImplemented(SettingInvalid):
 
     name = "setting-not-implemented"
     default_hint = "Unset the variable, or use a version that implements it (see CHANGELOG.md)."
+
+
+class VariableMissing(SettingInvalid):
+    """One or more required variables are not set; ``why`` names all of them."""
+
+    name = "variable-missing"
+    exit_code = 4
 
 
 class PathFailure(Failure):
@@ -196,6 +211,50 @@ class ArchiveNotWritten(Failure):
     name = "archive-not-written"
 
 
+class AuthenticationFailed(Failure):
+    """The registry did not accept the credentials, or they do not allow a push."""
+
+    name = "authentication-failed"
+    exit_code = 2
+
+
+class CredentialsNotUsable(AuthenticationFailed):
+    """A file or a helper that should hold credentials is missing, unreadable or malformed."""
+
+    name = "credentials-not-usable"
+
+
+class PushFailed(Failure):
+    """The image did not arrive; ``why`` has what the registry or skopeo said."""
+
+    name = "push-failed"
+    default_hint = "Publish again: what has arrived already is not sent a second time."
+
+
+class RepositoryNotFound(PushFailed):
+    """The registry does not know the repository, and does not make it by a push."""
+
+    name = "repository-not-found"
+
+
+class RegistryNotReachable(PushFailed):
+    """No connection, no name, no trusted certificate: the registry could not be asked."""
+
+    name = "registry-not-reachable"
+
+
+class RegistryRefused(PushFailed):
+    """The registry answered that it does not take this: trying again would not help."""
+
+    name = "registry-refused"
+
+
+class DigestDiffers(PushFailed):
+    """A tag points to something other than what was pushed."""
+
+    name = "digest-differs"
+
+
 class CacheDamaged(Failure):
     """Part of the portable cache cannot be trusted. Told as a warning; the build goes on."""
 
@@ -215,7 +274,7 @@ class TimedOut(Failure):
 
 
 class Stopped(Failure):
-    """A signal asked the builder to stop."""
+    """A signal asked the program to stop."""
 
     name = "stopped"
     default_hint = "Start the build again; the previous archive is as it was."
