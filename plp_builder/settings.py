@@ -7,43 +7,30 @@ means, the function that parses it, the default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final
 
-from plp_builder import lazy
-from plp_builder.errors import SettingInvalid, SettingNotImplemented
+from plp_builder import variables
+from plp_builder.naming import Names
 from plp_builder.syntax import mounts, names, pairs, references, results, steps
 from plp_builder.syntax.conflicts import conflicts
-from plp_builder.syntax.names import ALIASES, NOT_IMPLEMENTED, variable_name
+from plp_builder.syntax.names import ALIASES, NAMES, NOT_IMPLEMENTED
 from plp_builder.values import (
     AddHost,
     BuildContext,
     KeyValue,
     Mirror,
-    NotImplementedYet,
-    Refused,
     Secret,
     Ssh,
     Ulimit,
-    check_utf8,
-    hide_user_info,
     parse_boolean,
-    parse_choice,
     parse_duration,
     parse_integer,
     parse_size,
 )
-
-lazy.before_pydantic()
-
-from pydantic import ValidationError  # noqa: E402
-from pydantic_settings import (  # noqa: E402
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from plp_builder.variables import Usable, Variable, in_group, one_of
 
 __all__ = [
     "ALIASES",
@@ -58,82 +45,21 @@ __all__ = [
     "load_usable",
     "secret_values",
     "unknown_variables",
-    "variable_name",
     "warnings",
 ]
 
-
-class Variable(NamedTuple):
-    """What a field of ``Settings`` is made from: part of its annotation.
-
-    ``parse`` takes the text of the variable or, when ``environ`` is true, the text and the
-    environment. ``default`` is how --help writes a default that does not read well by itself.
-    """
-
-    group: str
-    meaning: str
-    parse: Callable[..., object]
-    environ: bool = False
-    default: str = ""
-
-    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> Any:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_plain_validator_function(self._parsed)
-
-    def _parsed(self, given: tuple[Any, ...]) -> object:
-        return self.parse(*given)
+_PATHS, _SOURCE, _BUILD = in_group("Paths"), in_group("Source"), in_group("Build")
+_RESULT, _CACHE, _DAEMON = in_group("Result"), in_group("Cache"), in_group("Daemon")
+_RUN = in_group("Run")
 
 
-class _Environment(PydanticBaseSettingsSource):
-    """The variables of a mapping, by field. An empty one is not set."""
-
-    def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(settings)
-        self._environ = environ
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """What the field's parser takes, or None; the interface is pydantic-settings'."""
-        text = self._environ.get(names.given_name(field_name, self._environ))
-        if not text:
-            return None, field_name, False
-        given = (text, self._environ) if _described(field).environ else (text,)
-        return given, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """What is given for each field that is set."""
-        given = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def _described(field: Any) -> Variable:
-    return next(mark for mark in field.metadata if isinstance(mark, Variable))
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    return partial(parse_choice, choices=choices)
-
-
-def _var(group: str) -> Callable[..., Variable]:
-    return partial(Variable, group)
-
-
-_PATHS, _SOURCE, _BUILD = _var("Paths"), _var("Source"), _var("Build")
-_RESULT, _CACHE, _DAEMON, _RUN = _var("Result"), _var("Cache"), _var("Daemon"), _var("Run")
-
-
-class Settings(BaseSettings):
+class Settings(variables.Model):
     """Everything that the environment asks for, parsed, complete and frozen.
 
     Unset is the default shown, or None, "" or (). No field holds the value of a secret.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, hide_input_in_errors=True, validate_default=False, extra="ignore"
-    )
+    names: ClassVar[Names] = NAMES
 
     # fmt: off
     source_path: Annotated[
@@ -204,13 +130,13 @@ class Settings(BaseSettings):
         str,
         _RESULT("file name in the build path", results.parse_archive_name)] = "container-image.tar"
     archive_format: Annotated[
-        str, _RESULT("auto, docker or oci", _one_of("auto", "docker", "oci"))] = "auto"
+        str, _RESULT("auto, docker or oci", one_of("auto", "docker", "oci"))] = "auto"
     image: Annotated[
         tuple[str, ...],
         _RESULT("name(s) inside the archive, comma list", references.parse_images)] = ()
     compression: Annotated[
         str, _RESULT("gzip, zstd, uncompressed or estargz",
-                     _one_of("gzip", "zstd", "uncompressed", "estargz"))] = "gzip"
+                     one_of("gzip", "zstd", "uncompressed", "estargz"))] = "gzip"
     compression_level: Annotated[
         int | None, _RESULT("gzip and estargz 0 to 9, zstd 0 to 22",
                             partial(parse_integer, low=0, high=22))] = None
@@ -221,7 +147,7 @@ class Settings(BaseSettings):
     cache_strategy: Annotated[
         str, _CACHE("auto, portable or off", results.parse_cache_strategy)] = "auto"
     cache_mode: Annotated[
-        str, _CACHE("keep the result's layers (min) or all (max)", _one_of("min", "max"))] = "max"
+        str, _CACHE("keep the result's layers (min) or all (max)", one_of("min", "max"))] = "max"
     cache_max_size: Annotated[
         int, _CACHE("bound on what is kept", parse_size, default="10GB")] = 10_000_000_000
 
@@ -243,46 +169,39 @@ class Settings(BaseSettings):
         float, _RUN("of the daemon's start", parse_duration, default="60s")] = 60.0
     progress: Annotated[
         str, _RUN("auto, plain, quiet or rawjson",
-                  _one_of("auto", "plain", "quiet", "rawjson"))] = "auto"
+                  one_of("auto", "plain", "quiet", "rawjson"))] = "auto"
     log_format: Annotated[
-        str, _RUN("console or json", _one_of("console", "json"))] = "console"
+        str, _RUN("console or json", one_of("console", "json"))] = "console"
     log_level: Annotated[
         str, _RUN("debug, info, warning or error",
-                  _one_of("debug", "info", "warning", "error"))] = "info"
+                  one_of("debug", "info", "warning", "error"))] = "info"
     debug: Annotated[
         bool, _RUN("tell more, also of the daemon", parse_boolean)] = False
     # fmt: on
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **_others: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The mapping that ``load`` was given is the only source."""
-        return (_Environment(settings_cls, init_settings.init_kwargs["environ"]),)
-
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """What ``repr`` shows: no values of build arguments, no passwords in addresses."""
+        """What ``repr`` shows: of build arguments and contexts no more than the names."""
         for name, value in super().__repr_args__():
             if name == "build_args":
                 yield name, tuple(argument.key for argument in self.build_args)
             elif name == "build_contexts":
                 yield name, tuple(context.name for context in self.build_contexts)
             else:
-                yield name, hide_user_info(value) if isinstance(value, str) else value
+                yield name, value
 
 
-VARIABLES: Final[Mapping[str, str]] = {variable_name(name): name for name in Settings.model_fields}
+VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
 """The field behind each variable, in the order of the contract."""
 
 
 def described(field: str) -> Variable:
     """What ``Settings`` says about the variable of a field."""
-    return _described(Settings.model_fields[field])
+    return variables.described(Settings, field)
 
 
 def default(field: str) -> object:
     """The value of a field whose variable is not set."""
-    return Settings.model_fields[field].default
+    return variables.default(Settings, field)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -297,57 +216,9 @@ def load(environ: Mapping[str, str]) -> Settings:
     return read.settings
 
 
-class Usable(NamedTuple):
-    """What can be used of an environment; the fields in ``bad`` have their default instead."""
-
-    settings: Settings
-    bad: frozenset[str]
-    failure: SettingInvalid | None
-
-
-def load_usable(environ: Mapping[str, str]) -> Usable:
+def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     """The settings as far as they can be used, and what `load` would raise. Raises nothing."""
-    usable = dict(environ)
-    problems: list[str] = []
-    later = names.not_implemented(environ)
-    bad: set[str] = set()
-    for name in (*VARIABLES, *ALIASES.values()):
-        try:
-            check_utf8(environ.get(name, ""))
-        except Refused as refused:
-            problems.append(f"{name} {refused}")
-            usable.pop(name)
-            bad.add(VARIABLES.get(name, ""))
-    try:
-        settings = Settings(environ=usable)
-    except ValidationError as error:
-        for field, cause in _causes(error):
-            bad.add(field)
-            lines = [f"{names.given_name(field, usable)}: {text}" for text in cause.problems]
-            (later if isinstance(cause, NotImplementedYet) else problems).extend(lines)
-            for name in (variable_name(field), ALIASES.get(variable_name(field), "")):
-                usable.pop(name, None)
-        settings = Settings(environ=usable)
-    bad.discard("")
-    problems += names.differing_aliases(environ) + conflicts(settings, frozenset(bad))
-    return Usable(settings, frozenset(bad), _failure(problems, later))
-
-
-def _failure(problems: list[str], later: list[str]) -> SettingInvalid | None:
-    if problems:
-        count = len(problems) + len(later)
-        what = "a setting cannot be used" if count == 1 else f"{count} settings cannot be used"
-        return SettingInvalid(what, why=[*problems, *later])
-    if later:
-        what = "this version does not implement what a setting asks for"
-        return SettingNotImplemented(what, why=later)
-    return None
-
-
-def _causes(error: ValidationError) -> Iterator[tuple[str, Refused]]:
-    for detail in error.errors(include_url=False, include_input=False):
-        cause = detail["ctx"]["error"]
-        yield str(detail["loc"][0]), cause if isinstance(cause, Refused) else Refused(str(cause))
+    return variables.load_usable(Settings, environ, conflicts, names.not_implemented(environ))
 
 
 def warnings(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from plp_builder.errors import Failure
-from plp_builder.terminal import RESET, human_duration, human_size, printable
+from plp_builder.telling import failure, failure_event, headed
+from plp_builder.terminal import human_duration, human_size, printable
 
-_RED, _GREEN = "\x1b[31m", "\x1b[32m"
+__all__ = ["Success", "failure", "failure_event", "success", "success_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +36,7 @@ def success(outcome: Success, *, colour: bool = False) -> list[str]:
     if outcome.archive is not None:
         where = f"{printable(str(outcome.archive))} ({human_size(outcome.size)})"
         facts.insert(0, ("archive", where))
-    title = "BUILT"
-    return [
-        f"{_GREEN}{title}{RESET}" if colour else title,
-        *(f"  {name + ':':9}{value}" for name, value in facts),
-    ]
-
-
-def failure(failed: Failure, *, colour: bool = False) -> list[str]:
-    """One block: what failed with its stable name, why, what to do next.
-
-    The lines of ``why`` stand behind a bar, so that a CI system does not take one that a build
-    step printed (``::error::…``) for a command to itself.
-    """
-    head = f"ERROR {failed.name}:"
-    lines = [f"{_RED}{head}{RESET}" if colour else head]
-    lines[0] += f" {printable(failed.what)}"
-    why = _why(failed)
-    lines += [
-        f"  {'why:' if number == 0 else '':5} | {line}".rstrip() for number, line in enumerate(why)
-    ]
-    hint = [printable(line) for line in failed.hint.splitlines()]
-    lines += [
-        f"  {'next:' if number == 0 else '':5} {line}".rstrip() for number, line in enumerate(hint)
-    ]
-    return lines
+    return headed("BUILT", facts, colour=colour)
 
 
 def success_event(outcome: Success) -> tuple[str, dict[str, object]]:
@@ -75,21 +51,6 @@ def success_event(outcome: Success) -> tuple[str, dict[str, object]]:
     if outcome.archive is not None:
         keys = {"archive": str(outcome.archive), "size": outcome.size, **keys}
     return "build succeeded", keys
-
-
-def failure_event(failed: Failure) -> tuple[str, dict[str, object]]:
-    """The same as a log event; ``error`` is the stable name."""
-    return "build failed", {
-        "error": failed.name,
-        "what": printable(failed.what),
-        "why": _why(failed),
-        "hint": " ".join(printable(line) for line in failed.hint.splitlines()),
-        "exit_code": failed.exit_code,
-    }
-
-
-def _why(failed: Failure) -> list[str]:
-    return [printable(line) for text in failed.why for line in (text.splitlines() or [""])]
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-# Names that other tools have given.
-_OWN_NAMES: Final = {
-    "git_repository_url": "GIT_REPOSITORY_URL",
-    "git_sha": "GIT_SHA",
-    "source_date_epoch": "SOURCE_DATE_EPOCH",
-}
-ALIASES: Final[Mapping[str, str]] = {"PLP_BUILDKITD_FLAGS": "BUILDKITD_FLAGS"}
+from plp_builder import naming
+
+NAMES: Final = naming.Names(
+    own={
+        "git_repository_url": "GIT_REPOSITORY_URL",
+        "git_sha": "GIT_SHA",
+        "source_date_epoch": "SOURCE_DATE_EPOCH",
+    },
+    aliases={"PLP_BUILDKITD_FLAGS": "BUILDKITD_FLAGS"},
+)
+ALIASES: Final = NAMES.aliases
 
 _OFF: Final = ("off", "false", "0", "no")
 NOT_IMPLEMENTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -30,7 +34,7 @@ NOT_IMPLEMENTED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Variables of the contract for later versions, with the values that ask for nothing."""
 
-_PUBLISHER: Final = frozenset(
+OF_PUBLISHER: Final = frozenset(
     (
         "PLP_ARTIFACT_PATH",
         "PLP_BRANCH",
@@ -47,6 +51,9 @@ _PUBLISHER: Final = frozenset(
         "PLP_REGISTRY_PASSWORD",
         "PLP_REGISTRY_TOKEN",
         "PLP_REGISTRY_USERNAME",
+        "PLP_RESULT_IMAGE_DIGEST_FILE",
+        "PLP_RESULT_IMAGE_URL_FILE",
+        "PLP_STALL_TIMEOUT",
         "PLP_TAG",
     )
 )
@@ -54,17 +61,6 @@ _PUBLISHER: Final = frozenset(
 
 _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
 """Names that suggest themselves, but look like others."""
-
-
-def variable_name(field: str) -> str:
-    """The variable behind a field of ``Settings``."""
-    return _OWN_NAMES.get(field) or f"PLP_{field.upper()}"
-
-
-def given_name(field: str, environ: Mapping[str, str]) -> str:
-    """The name under which ``environ`` gives the field: the variable's own, or its alias."""
-    name = variable_name(field)
-    return ALIASES.get(name, name) if not environ.get(name) else name
 
 
 def not_implemented(environ: Mapping[str, str]) -> list[str]:
@@ -76,28 +72,6 @@ def not_implemented(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def differing_aliases(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that is given under two names with two values."""
-    return [
-        f"{name} and {alias} are both set, and differ; set one of them"
-        for name, alias in ALIASES.items()
-        if environ.get(name) and environ.get(alias) and environ[name] != environ[alias]
-    ]
-
-
 def unknown(environ: Mapping[str, str], known: Iterable[str]) -> tuple[str, ...]:
     """A sentence for each PLP_ variable that no program of this project knows."""
-    names = {*known, *NOT_IMPLEMENTED}
-    strange = [name for name in sorted(environ) if name.startswith("PLP_")]
-    strange = [name for name in strange if name not in names and name not in _PUBLISHER]
-    if not strange:
-        return ()
-    from difflib import get_close_matches
-
-    sentences = []
-    for name in strange:
-        meant = _MEANT.get(name)
-        near = [meant] if meant else get_close_matches(name, sorted(names), n=1, cutoff=0.75)
-        question = f"; did you mean {near[0]}?" if near else ""
-        sentences.append(f"{ascii(name)[1:-1]} is unknown{question}")
-    return tuple(sentences)
+    return naming.unknown(environ, {*known, *NOT_IMPLEMENTED}, OF_PUBLISHER, _MEANT)
