@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from scripts.set_up import environment, go, packages, test_user, toolchain
+from scripts.set_up import environment, go, newer_skopeo, packages, test_user, toolchain
 from scripts.set_up.step import SetupError
 
 WITHOUT_TESTS = "--without-tests"
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
         environment.install()
         modules = toolchain.needed(tests=tests)
         toolchain.install(go.find_or_fetch(toolchain.lowest_go(modules)), modules)
+        if tests:
+            newer_skopeo.install()
         test_user.install()
     except SetupError as error:
         print(f"\nSet-up failed: {error}", file=sys.stderr)

@@ -121,6 +121,22 @@ def _install(names: list[str]) -> str:
     return ""
 
 
+def debian_mirror() -> str:
+    """The mirror that this Debian machine itself uses; empty where it names none."""
+    sources = (
+        Path("/etc/apt/sources.list"),
+        *sorted(Path("/etc/apt/sources.list.d").glob("*.sources")),
+        *sorted(Path("/etc/apt/sources.list.d").glob("*.list")),
+    )
+    for source in sources:
+        for line in source.read_text().splitlines() if source.is_file() else ():
+            if line.startswith(("URIs:", "deb ")):
+                for word in line.split():
+                    if word.startswith("http") and word.rstrip("/").endswith("/debian"):
+                        return word
+    return ""
+
+
 def install(packages: Iterable[Package]) -> None:
     """Bring what is missing of them; raises SetupError where a required one stays missing."""
     absent = missing(packages)

@@ -1,4 +1,4 @@
-"""BuildKit, RootlessKit and crane, built from their Go modules once a version."""
+"""BuildKit, RootlessKit and the tests' tools, built from their Go modules once a version."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ MODULES = (
         ROOT / "toolchain/tools",
         ROOT / "bin",
         "github.com/google/go-containerregistry",
+        duration="2 to 4 minutes",
         tests_only=True,
     ),
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.set_up import packages
 from scripts.set_up.step import cache_home, content_key
 from tests.support import machine
 
@@ -30,22 +31,6 @@ _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/fal
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 
 
-def _debian_mirror() -> list[str]:
-    """The mirror that this Debian machine itself uses, else debootstrap's own default."""
-    sources = (
-        Path("/etc/apt/sources.list"),
-        *sorted(Path("/etc/apt/sources.list.d").glob("*.sources")),
-        *sorted(Path("/etc/apt/sources.list.d").glob("*.list")),
-    )
-    for source in sources:
-        for line in source.read_text().splitlines() if source.is_file() else ():
-            if line.startswith(("URIs:", "deb ")):
-                for word in line.split():
-                    if word.startswith("http") and word.rstrip("/").endswith("/debian"):
-                        return [word]
-    return []
-
-
 def _debian_rootfs() -> Path:
     """A tar of Debian's smallest system with certificates, without device nodes.
 
@@ -59,8 +44,10 @@ def _make_debian(work: Path) -> None:
     if os.geteuid() != 0:
         machine.missing("root (debootstrap makes the Debian base image once)")
     with tempfile.TemporaryDirectory(dir=work) as scratch:
+        found = packages.debian_mirror()
+        mirror = [found] if found else []
         options = ["--variant=minbase", "--include=ca-certificates", _SUITE, scratch]
-        _quietly([machine.command("debootstrap"), *options, *_debian_mirror()])
+        _quietly([machine.command("debootstrap"), *options, *mirror])
         for emptied in ("var/cache/apt/archives", "var/lib/apt/lists", "var/log"):
             for path in sorted((Path(scratch) / emptied).rglob("*")):
                 if path.is_file():

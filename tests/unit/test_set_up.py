@@ -48,7 +48,10 @@ def test_a_module_without_its_main_dependency_is_refused(tmp_path: Path) -> None
 
 def test_the_modules_of_this_repository_can_be_built() -> None:
     programs = [Path(package).name for each in MODULES for package in each.packages()]
-    assert programs == [*["buildctl", "buildkitd", "rootlesskit"] * 2, "crane"]
+    assert programs == [
+        *["buildctl", "buildkitd", "rootlesskit"] * 2,
+        *["registry", "crane", "regctl"],
+    ]
     assert len({each.version() for each in MODULES}) == 3
     assert lowest_go() >= (1, 26)
 
@@ -58,7 +61,7 @@ def programs_of(modules: tuple[Module, ...]) -> list[str]:
 
 
 def test_a_build_needs_no_tools_of_the_tests() -> None:
-    """The older BuildKit and crane take minutes to build, and docker.io brings an engine."""
+    """They take minutes to build, and docker.io brings an engine."""
     builds = [str(ROOT / f"bin/{name}") for name in ("buildctl", "buildkitd")]
     assert programs_of(toolchain.needed(tests=False)) == [
         *builds,
