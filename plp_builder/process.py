@@ -35,10 +35,20 @@ class Stop:
     """What ends a run early: SIGTERM, SIGINT, SIGHUP, or a deadline.
 
     A signal is only noted when it comes; :meth:`check` raises it where the code is ready for
-    it, and :class:`Watch` wakes up for it.
+    it, and :class:`Watch` wakes up for it. ``what`` is running is named in the failures; a hint
+    that is None is the failure's own.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        what: str = "the build",
+        *,
+        stopped_hint: str | None = None,
+        timeout_hint: str = "Raise PLP_TIMEOUT, or look above for the step that took so long.",
+    ) -> None:
+        self.what = what
+        self.stopped_hint = stopped_hint
+        self.timeout_hint = timeout_hint
         self.deadline: float | None = None
         self.timeout = 0.0
         self.received: list[int] = []
@@ -79,13 +89,13 @@ class Stop:
         """Raise Terminated, Interrupted or TimedOut if it is time to end."""
         if self.received:
             if self.received[0] == signal.SIGINT:
-                raise Interrupted("the build was interrupted (SIGINT)")
+                raise Interrupted(f"{self.what} was interrupted (SIGINT)", hint=self.stopped_hint)
             name = signal.Signals(self.received[0]).name
-            raise Terminated(f"the build was asked to end ({name})")
+            raise Terminated(f"{self.what} was asked to end ({name})", hint=self.stopped_hint)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise TimedOut(
-                f"the build did not end within PLP_TIMEOUT ({self.timeout:g} s)",
-                hint="Raise PLP_TIMEOUT, or look above for the step that took so long.",
+                f"{self.what} did not end within PLP_TIMEOUT ({self.timeout:g} s)",
+                hint=self.timeout_hint,
             )
 
 
@@ -168,6 +178,7 @@ def start(
     stderr: int = subprocess.DEVNULL,
     user: User | None = None,
     launcher: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
@@ -195,6 +206,7 @@ def start(
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     return Child(process, os.path.basename(argv[0]))
 
@@ -205,8 +217,12 @@ def run(
     env: Mapping[str, str],
     timeout: float,
     input: bytes = b"",
+    pass_fds: Sequence[int] = (),
 ) -> Completed:
-    """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s."""
+    """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s.
+
+    It has ``pass_fds`` open under the same numbers.
+    """
     program = find(argv[0], env.get("PATH", os.defpath))
     if program is None:
         raise ToolNotFound(f"{argv[0]} was not found on PATH", why=[f"PATH={env.get('PATH', '')}"])
@@ -217,6 +233,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     try:
         stdout, stderr = process.communicate(input, timeout)

@@ -217,3 +217,65 @@ print(len(leftovers.descendants(os.getpid(), leftovers.parents())))
     ended, left = map(int, done.stdout.split())
     assert ended >= 2  # the shells between may still be there, too
     assert left == 0
+
+
+def anonymous(content: bytes) -> int:
+    number = os.memfd_create("test", os.MFD_CLOEXEC)
+    os.write(number, content)
+    return number
+
+
+def test_a_started_program_has_the_descriptors_it_was_given_and_no_others(
+    watch: process.Watch,
+) -> None:
+    given, kept = anonymous(b"given"), anonymous(b"kept")
+    try:
+        child = process.start(
+            [
+                "sh",
+                "-c",
+                'cat "/proc/self/fd/$1"; cat "/proc/self/fd/$2"',
+                "sh",
+                *map(str, (given, kept)),
+            ],
+            env=ENV,
+            stdout=subprocess.PIPE,
+            pass_fds=[given],
+        )
+        found: list[bytes] = []
+        watch.reads(child.stdout, found.append)
+        assert watch.until(lambda: found[-1:] == [b""], seconds=PATIENCE)
+        assert watch.end(child, grace=PATIENCE) == 1
+        assert b"".join(found) == b"given"
+        child.close()
+    finally:
+        os.close(given)
+        os.close(kept)
+
+
+def test_a_small_program_has_the_descriptors_it_was_given() -> None:
+    given = anonymous(b"given")
+    try:
+        argv = ["cat", f"/proc/self/fd/{given}"]
+        done = process.run(argv, env=ENV, timeout=PATIENCE, pass_fds=[given])
+        assert (done.code, done.stdout) == (0, b"given")
+        assert process.run(argv, env=ENV, timeout=PATIENCE).code == 1
+    finally:
+        os.close(given)
+
+
+def test_what_is_stopped_and_what_to_do_next_are_the_callers_words(
+    stop: process.Stop,
+) -> None:
+    stop.limit(0)
+    with pytest.raises(TimedOut, match="the build did not end"):
+        stop.check()
+    other = process.Stop("the publication", stopped_hint="Again.", timeout_hint="Longer.")
+    other.limit(0)
+    with pytest.raises(TimedOut, match="the publication did not end within PLP_TIMEOUT") as late:
+        other.check()
+    assert late.value.hint == "Longer."
+    other.received.append(signal.SIGTERM)
+    with pytest.raises(Terminated, match=r"the publication was asked to end \(SIGTERM\)") as asked:
+        other.check()
+    assert asked.value.hint == "Again."
