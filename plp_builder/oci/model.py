@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -29,6 +29,8 @@ MAX_SIZE = 2**63 - 1
 
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_DOCUMENT_MEMBERS = ("schemaVersion", "mediaType", "config", "layers", "manifests", "annotations")
+_DESCRIPTOR_MEMBERS = ("mediaType", "digest", "size", "annotations", "platform", "urls", "data")
 _REGISTERED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
 
 
@@ -128,6 +130,7 @@ def document(data: bytes, where: str) -> Any:
 def parse_index(data: bytes, where: str, media_type: str = "") -> Index:
     """The index in ``data``; ``media_type`` is what its descriptor promises, if it has one."""
     members = _object(document(data, where), where)
+    exact(members, _DOCUMENT_MEMBERS, where)
     if "config" in members or "layers" in members:
         invalid(where, "is an index and a manifest at once")
     return Index(
@@ -140,6 +143,7 @@ def parse_index(data: bytes, where: str, media_type: str = "") -> Index:
 def parse_manifest(data: bytes, where: str, media_type: str = "") -> Manifest:
     """The manifest in ``data``; ``"layers": null`` is the image of ``FROM scratch``."""
     members = _object(document(data, where), where)
+    exact(members, _DOCUMENT_MEMBERS, where)
     if "manifests" in members:
         invalid(where, "is a manifest and an index at once")
     if "config" not in members:
@@ -155,6 +159,7 @@ def parse_manifest(data: bytes, where: str, media_type: str = "") -> Manifest:
 def parse_descriptor(value: object, where: str) -> Descriptor:
     """The descriptor in an already decoded JSON value."""
     members = _object(value, where)
+    exact(members, _DESCRIPTOR_MEMBERS, where)
     size = members.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
         invalid(where, "has no valid size")
@@ -191,6 +196,17 @@ def parse_platform(value: object, where: str) -> Platform:
     members = _object(value, where)
     variant = _text(members, "variant", where) if members.get("variant") else ""
     return Platform(_text(members, "os", where), _text(members, "architecture", where), variant)
+
+
+def exact(members: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    """Refuse members that are one of ``names`` but for the case of their letters.
+
+    Go, which registries and skopeo are written in, takes ``Layers`` for ``layers``.
+    """
+    folded = {name.casefold() for name in names}
+    for name in members.keys() - set(names):
+        if name.casefold() in folded:
+            invalid(where, f"spells a member in an ambiguous way: {shown(name)}")
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:
@@ -238,7 +254,8 @@ def _check_unicode(text: str, where: str) -> None:
 def _document_type(
     members: dict[str, Any], where: str, promised: str, allowed: frozenset[str], default: str
 ) -> str:
-    if members.get("schemaVersion") != 2:
+    version = members.get("schemaVersion")
+    if type(version) is not int or version != 2:
         invalid(where, "does not have schemaVersion 2")
     found = _text(members, "mediaType", where) if members.get("mediaType") else ""
     media_type = found or promised or default
