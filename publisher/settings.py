@@ -1,0 +1,189 @@
+"""Environment → frozen ``Settings``: all variables of the publisher, in the contract's order.
+
+Nothing here reads ``os.environ``: whoever calls passes a mapping in. ``load`` names every problem
+of an environment at once.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
+
+from plp_builder import naming, variables
+from plp_builder.errors import VariableMissing
+from plp_builder.naming import Names
+from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
+from plp_builder.variables import in_group, one_of
+from publisher import syntax
+from publisher.names import MEANT, NAMES, OF_BUILDER
+
+MAX_RETRIES = 100
+_IMAGE, _TAGS, _REGISTRY = in_group("Image"), in_group("Tags"), in_group("Registry")
+_RUN, _RESULTS = in_group("Run"), in_group("Results")
+
+
+class Settings(variables.Model):
+    """Everything that the environment asks for, parsed, complete and frozen.
+
+    Unset is the default shown, or None, "" or (). ``image_repository`` is complete
+    (``docker.io/library/alpine``), commit and names of branch and tag are without ``refs/…``.
+    """
+
+    names: ClassVar[Names] = NAMES
+
+    # fmt: off
+    artifact_path: Annotated[
+        Path, _IMAGE("archive to push: a file, or a directory with one archive", syntax.parse_path),
+    ] = Path("/artifacts/container-image.tar")
+    image_repository: Annotated[
+        str, _IMAGE("registry/name, without a tag; required", syntax.parse_repository)] = ""
+
+    commit_sha: Annotated[
+        str, _TAGS("commit: 7 to 64 hexadecimal digits", syntax.parse_commit)] = ""
+    branch: Annotated[
+        str, _TAGS("branch, also as refs/heads/NAME", syntax.parse_branch)] = ""
+    tag: Annotated[
+        str, _TAGS("git tag, also as refs/tags/NAME", syntax.parse_tag)] = ""
+    pull_request_number: Annotated[
+        int | None, _TAGS("number; false is not set", syntax.parse_number)] = None
+    is_default_branch: Annotated[
+        bool, _TAGS("the branch also gets latest", parse_boolean)] = False
+    extra_tags: Annotated[
+        tuple[str, ...],
+        _TAGS("further tags by comma or line", syntax.parse_extra_tags)] = ()
+
+    registry_username: Annotated[
+        str, _REGISTRY("user name", syntax.parse_username)] = ""
+    registry_password: Annotated[
+        str, _REGISTRY("password", syntax.parse_password, secret=True)] = ""
+    registry_token: Annotated[
+        str, _REGISTRY("token, instead of a password", syntax.parse_password, secret=True)] = ""
+    docker_config: Annotated[
+        Path | None, _REGISTRY("directory of a Docker config.json", syntax.parse_path)] = None
+    registry_auth_file: Annotated[
+        Path | None, _REGISTRY("credentials as skopeo and podman keep them",
+                               syntax.parse_path)] = None
+    registry_insecure: Annotated[
+        bool, _REGISTRY("plain HTTP, or TLS that is not verified", parse_boolean)] = False
+    registry_ca_path: Annotated[
+        Path | None, _REGISTRY("certificate(s) of a CA: PEM, a file or a directory",
+                               syntax.parse_path)] = None
+
+    push_retries: Annotated[
+        int, _RUN("further attempts where one failed",
+                  partial(parse_integer, low=0, high=MAX_RETRIES))] = 5
+    timeout: Annotated[
+        float | None, _RUN("of the whole run: 30m, 1h30m, 90", parse_duration)] = None
+    stall_timeout: Annotated[
+        float, _RUN("of a transfer in which nothing moves", parse_duration, default="5m")] = 300.0
+    dry_run: Annotated[
+        bool, _RUN("verify the archive, print the tags, push nothing", parse_boolean)] = False
+    log_format: Annotated[
+        str, _RUN("console or json", one_of("console", "json"))] = "console"
+    log_level: Annotated[
+        str, _RUN("debug, info, warning or error",
+                  one_of("debug", "info", "warning", "error"))] = "info"
+    debug: Annotated[
+        bool, _RUN("tell more", parse_boolean)] = False
+
+    result_file: Annotated[
+        Path | None, _RESULTS("gets the result as JSON", syntax.parse_path)] = None
+    result_image_digest_file: Annotated[
+        Path | None, _RESULTS("gets the digest", syntax.parse_path)] = None
+    result_image_url_file: Annotated[
+        Path | None, _RESULTS("gets registry/name@digest", syntax.parse_path)] = None
+    github_output: Annotated[
+        Path | None, _RESULTS("set by GitHub: gets digest, image, tags", syntax.parse_path)] = None
+    github_step_summary: Annotated[
+        Path | None, _RESULTS("set by GitHub: gets a summary", syntax.parse_path)] = None
+    # fmt: on
+
+
+VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
+"""The field behind each variable, in the order of the contract."""
+
+_NUMBERS: Final = ("PLP_PULL_REQUEST_NUMBER", "PLP_MERGE_REQUEST_NUMBER")
+_SOURCES: Final = ("commit_sha", "branch", "tag", "pull_request_number")
+_WRITTEN: Final = ("result_file", "result_image_digest_file", "result_image_url_file")
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings that ``environ`` asks for.
+
+    Raises VariableMissing, whose ``why`` names everything that is missing and what cannot be used
+    besides, or SettingInvalid with a line for every problem when nothing is missing.
+    """
+    # Buildkite's false must not hide, nor contradict, a number under the other name.
+    none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
+    given = {name: text for name, text in environ.items() if name not in none}
+    read = variables.load_usable(Settings, given, _conflicts)
+    if missing := _missing(read.settings, read.bad):
+        what = "a required variable is not set"
+        if len(missing) > 1:
+            what = f"{len(missing)} required variables are not set"
+        raise VariableMissing(what, why=(*missing, *(read.failure.why if read.failure else ())))
+    if read.failure:
+        raise read.failure
+    return read.settings
+
+
+def _missing(settings: Settings, bad: frozenset[str]) -> list[str]:
+    """A sentence for everything that must be set and is not."""
+
+    def is_set(*fields: str) -> bool:
+        return any(field in bad or getattr(settings, field) for field in fields)
+
+    sentences = []
+    if not is_set("image_repository"):
+        sentences.append("PLP_IMAGE_REPOSITORY is not set: where to push, as registry/name")
+    if not is_set(*_SOURCES):
+        sentences.append(
+            "none of PLP_COMMIT_SHA, PLP_BRANCH, PLP_TAG and PLP_PULL_REQUEST_NUMBER is set: "
+            "the tags come from them"
+        )
+    if is_set("registry_password") and not is_set("registry_username"):
+        sentences.append("PLP_REGISTRY_USERNAME is not set, but PLP_REGISTRY_PASSWORD is")
+    if is_set("registry_username") and not is_set("registry_password", "registry_token"):
+        sentences.append(
+            "neither PLP_REGISTRY_PASSWORD nor PLP_REGISTRY_TOKEN is set, "
+            "but PLP_REGISTRY_USERNAME is"
+        )
+    return sentences
+
+
+def _conflicts(settings: Settings, _bad: frozenset[str]) -> list[str]:
+    """A sentence for each pair of variables that cannot be what they are together."""
+    sentences = []
+    if settings.registry_password and settings.registry_token:
+        sentences.append(
+            "PLP_REGISTRY_PASSWORD and PLP_REGISTRY_TOKEN are both set; set one of them"
+        )
+    if settings.branch.startswith("refs/") and settings.pull_request_number is None:
+        sentences.append(
+            f"PLP_BRANCH: {shown(settings.branch)} is no branch; set it for branches alone, "
+            "tags to PLP_TAG and pull requests to PLP_PULL_REQUEST_NUMBER"
+        )
+    seen = {settings.artifact_path: "PLP_ARTIFACT_PATH"}
+    for field in _WRITTEN:
+        path: Path | None = getattr(settings, field)
+        name = NAMES.variable(field)
+        if path and seen.setdefault(path, name) != name:
+            sentences.append(f"{name} and {seen[path]} are the same file; name another one")
+    return sentences
+
+
+def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each PLP_ variable that no program of this project knows."""
+    known = {*VARIABLES, *NAMES.aliases.values()}
+    return naming.unknown(environ, known, OF_BUILDER, MEANT)
+
+
+def secret_values(settings: Settings) -> tuple[str, ...]:
+    """What no log may show: password, token, and the forms in which HTTP carries them."""
+    secrets = [text for text in (settings.registry_password, settings.registry_token) if text]
+    pairs = [f"{settings.registry_username}:{secret}" for secret in secrets]
+    encoded = [b64encode(text.encode()).decode() for text in (*secrets, *pairs)]
+    return (*secrets, *encoded)
