@@ -16,8 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
 
@@ -99,8 +98,7 @@ class Stop:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """What a process that :func:`run` waited for has left."""
 
     argv: tuple[str, ...]

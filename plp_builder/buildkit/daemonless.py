@@ -12,8 +12,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from plp_builder.buildkit import Endpoint, leftovers
 from plp_builder.buildkit.deaths import explain
@@ -39,8 +38,7 @@ _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the settings ask of the daemon. ``config`` is the text of buildkitd.toml."""
 
     config: str = ""
@@ -188,7 +186,7 @@ class Daemon:
     def _move(self, sandbox: Sandbox) -> None:
         """Into a room with another sandbox."""
         self.stop(0)
-        self.room = replace(self.room, sandbox=sandbox)
+        self.room = self.room._replace(sandbox=sandbox)
         self._open()
 
     def _open(self) -> None:

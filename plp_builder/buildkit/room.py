@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
@@ -28,8 +28,7 @@ _RUN_WHAT_COMES = """eval "exec $(cat)\""""
 """A shell that waits for a command line on its standard input and becomes that command."""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever."""
 
     runtime: Runtime

@@ -12,10 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from socket import socket as unix_socket
+from typing import NamedTuple
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
@@ -31,8 +30,7 @@ _NAME_ROOM = len("/plp-daemon-01234567/") + len(SOCKET_NAME)
 _CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """``client`` is ours alone; ``daemon`` belongs to the user who runs the daemon.
 
     ``lock`` is a descriptor that is held as long as the run lives. ``handle`` is one of the
@@ -129,7 +127,7 @@ def create(bases: Iterable[Path], user: User) -> Runtime:
 
 
 def _make(base: Path, user: User) -> Runtime:
-    token = token_hex(4)
+    token = os.urandom(4).hex()
     client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
     client.mkdir(0o700)
     opened = []

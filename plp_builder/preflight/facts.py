@@ -6,8 +6,8 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from plp_builder.users import Owned, User, on_the_way
@@ -53,8 +53,7 @@ class Disk(NamedTuple):
     free_inodes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """All that the checks want to know. What could not be read is None, empty or False."""
 
     uid: int = 0
@@ -67,7 +66,7 @@ class Facts:
     other_user_databases: bool = False
     subuid: tuple[Range, ...] = ()
     subgid: tuple[Range, ...] = ()
-    tools: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = MappingProxyType({})
     tool_ways: tuple[Owned, ...] = ()
     newuidmap: IdMapper | None = None
     newgidmap: IdMapper | None = None

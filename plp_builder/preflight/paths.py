@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plp_builder.errors import (
     BuildPathNotWritable,
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from plp_builder.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(NamedTuple):
     """The checked paths, with symbolic links resolved.
 
     ``cache`` is None when caching is off or the directory cannot be used; ``findings`` then
@@ -88,7 +86,7 @@ def stage(paths: Paths, directory: Path) -> Paths:
     if not paths.copies:
         return paths
     dockerfile.copy(paths.copies, directory)
-    return replace(paths, dockerfile_dir=directory, dockerfile_name=paths.copies[0].name)
+    return paths._replace(dockerfile_dir=directory, dockerfile_name=paths.copies[0].name)
 
 
 def check_source(path: str | Path) -> Path:

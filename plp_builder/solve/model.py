@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +23,7 @@ class CacheExport(NamedTuple):
     mode: str
 
 
-@dataclass(frozen=True, slots=True)
-class SolveRequest:
+class SolveRequest(NamedTuple):
     """All that one call of `buildctl build` needs to know, except the daemon's address.
 
     ``options`` are the frontend's, ``output`` the exporter's attributes beginning with its

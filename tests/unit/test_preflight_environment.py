@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ MACHINE = Facts(
 )
 """A machine where all is well; the builder runs as root."""
 
-AS_ANN = replace(MACHINE, uid=1000, gid=1000, home="/home/ann", effective=0)
+AS_ANN = MACHINE._replace(uid=1000, gid=1000, home="/home/ann", effective=0)
 
 
 def states(given: Facts) -> dict[str, bool | None]:
@@ -71,26 +70,26 @@ def test_all_is_well(given: Facts) -> None:
 def test_root_gives_the_daemon_to_uid_1000() -> None:
     low = User("low", 7, 7, "/")
     ranges = (*MACHINE.subuid, *MACHINE.subgid, Range("low", 1, 65536))
-    given = replace(MACHINE, users=(low, *MACHINE.users), subuid=ranges, subgid=ranges)
+    given = MACHINE._replace(users=(low, *MACHINE.users), subuid=ranges, subgid=ranges)
     assert environment.daemon_user(given) == ANN
 
 
 def test_else_to_the_lowest_uid_that_can() -> None:
     low = User("low", 7, 7, "/")
     carl = User("carl", 1500, 1500, "/")
-    given = replace(MACHINE, users=(carl, BOB, low, ROOT))
+    given = MACHINE._replace(users=(carl, BOB, low, ROOT))
     assert environment.daemon_user(given) == BOB
 
 
 def test_ranges_may_be_given_in_parts_and_by_uid() -> None:
     parts = (Range("1001", 1, 60000), Range("bob", 70000, 5536))
-    given = replace(MACHINE, users=(BOB,), subuid=parts, subgid=parts)
+    given = MACHINE._replace(users=(BOB,), subuid=parts, subgid=parts)
     assert environment.daemon_user(given) == BOB
 
 
 def test_root_itself_is_no_unprivileged_user() -> None:
     ranges = (Range("root", 100000, 65536),)
-    given = replace(MACHINE, users=(ROOT,), subuid=ranges, subgid=ranges)
+    given = MACHINE._replace(users=(ROOT,), subuid=ranges, subgid=ranges)
     assert environment.daemon_user(given) is None
 
 
@@ -106,7 +105,7 @@ def test_root_itself_is_no_unprivileged_user() -> None:
     ],
 )
 def test_root_keeps_the_daemon_where_nobody_can_run_it(change: dict[str, object]) -> None:
-    given = replace(MACHINE, **change)  # type: ignore[arg-type]
+    given = MACHINE._replace(**change)  # type: ignore[arg-type]
     assert environment.daemon_user(given) is None
     environment.check_environment(given)
     (who,) = [one for one in environment.findings(given) if one.name == "daemon user"]
@@ -115,7 +114,7 @@ def test_root_keeps_the_daemon_where_nobody_can_run_it(change: dict[str, object]
 
 
 def test_root_without_privileges_cannot_keep_it() -> None:
-    given = replace(MACHINE, subuid=(), effective=WITHOUT_SYS_ADMIN, bounding=WITHOUT_SYS_ADMIN)
+    given = MACHINE._replace(subuid=(), effective=WITHOUT_SYS_ADMIN, bounding=WITHOUT_SYS_ADMIN)
     assert "CAP_SYS_ADMIN" in why_not(given).why[0]
 
 
@@ -124,7 +123,7 @@ def test_another_user_runs_the_daemon_itself() -> None:
 
 
 def test_an_odd_uid() -> None:
-    given = replace(AS_ANN, uid=4321, gid=4321, environ_user="")
+    given = AS_ANN._replace(uid=4321, gid=4321, environ_user="")
     assert environment.daemon_user(given) == User("", 4321, 4321, "/home/ann")
     failure = why_not(given)
     assert "uid 4321 has no entry in /etc/passwd" in failure.why[0]
@@ -132,7 +131,7 @@ def test_an_odd_uid() -> None:
 
 
 def test_an_odd_uid_that_a_directory_service_may_know() -> None:
-    given = replace(AS_ANN, uid=4321, other_user_databases=True)
+    given = AS_ANN._replace(uid=4321, other_user_databases=True)
     environment.check_environment(given)
     assert states(given)["passwd entry"] is None
 
@@ -153,7 +152,7 @@ def test_an_odd_uid_that_a_directory_service_may_know() -> None:
     ],
 )
 def test_what_surely_fails(change: dict[str, object], text: str, hint: str) -> None:
-    failure = why_not(replace(AS_ANN, **change))  # type: ignore[arg-type]
+    failure = why_not(AS_ANN._replace(**change))  # type: ignore[arg-type]
     assert text in failure.why[0]
     assert hint in failure.hint
 
@@ -173,7 +172,7 @@ def test_what_surely_fails(change: dict[str, object], text: str, hint: str) -> N
     ],
 )
 def test_what_may_fail_is_a_warning(change: dict[str, object], name: str) -> None:
-    given = replace(AS_ANN, **change)  # type: ignore[arg-type]
+    given = AS_ANN._replace(**change)  # type: ignore[arg-type]
     environment.check_environment(given)
     assert states(given)[name] is None
 
@@ -181,8 +180,7 @@ def test_what_may_fail_is_a_warning(change: dict[str, object], name: str) -> Non
 def test_what_makes_up_for_it() -> None:
     """File capabilities do without CAP_SYS_ADMIN, fuse-overlayfs without a new kernel."""
     mapper = MAPPER._replace(setuid_root=False, capability=True)
-    given = replace(
-        AS_ANN,
+    given = AS_ANN._replace(
         bounding=WITHOUT_SYS_ADMIN,
         newuidmap=mapper,
         newgidmap=mapper,
@@ -198,18 +196,18 @@ def test_what_makes_up_for_it() -> None:
 def test_a_missing_tool(name: str) -> None:
     tools = {tool: path for tool, path in TOOLS.items() if tool != name}
     with pytest.raises(ToolNotFound) as caught:
-        environment.check_environment(replace(AS_ANN, tools=tools))
+        environment.check_environment(AS_ANN._replace(tools=tools))
     assert name in caught.value.what
 
 
 def test_a_daemon_as_root_needs_no_rootlesskit() -> None:
     tools = {tool: path for tool, path in TOOLS.items() if tool != "rootlesskit"}
-    environment.check_environment(replace(MACHINE, tools=tools, users=(ROOT,)))
+    environment.check_environment(MACHINE._replace(tools=tools, users=(ROOT,)))
 
 
 def test_buildkit_brings_its_own_runc() -> None:
     tools = {tool: path for tool, path in TOOLS.items() if tool != "runc"}
-    environment.check_environment(replace(MACHINE, tools={**tools, "buildkit-runc": "/x"}))
+    environment.check_environment(MACHINE._replace(tools={**tools, "buildkit-runc": "/x"}))
 
 
 PASSWD = """\
