@@ -94,6 +94,8 @@ def members(file: BinaryIO, size: int, *, links: bool = False) -> Iterator[Membe
         offset += _padded(member.size)
     if overrides:
         raise ArchiveInvalid("The archive ends with a pax header that belongs to nothing")
+    if not names:
+        raise ArchiveInvalid("The archive holds no files")
     _check_end(file, offset, size)
 
 

@@ -166,7 +166,7 @@ def test_several_names_of_one_image_are_no_ambiguity() -> None:
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"\0" * 10240, "has no oci-layout"),
+        (b"\0" * 10240, "holds no files"),
         (b"hello", "not a tar"),
         (b"x" * 2048, "not a tar"),
         (gzip.compress(b"x" * 2048), "compressed with gzip"),
