@@ -1,0 +1,242 @@
+"""Which credentials go to the registry, and how skopeo gets them.
+
+The first source that has some for this registry wins:
+
+1. ``PLP_REGISTRY_USERNAME`` and ``PLP_REGISTRY_PASSWORD``, or ``PLP_REGISTRY_TOKEN``;
+2. the file of ``REGISTRY_AUTH_FILE``, then that of ``DOCKER_CONFIG``;
+3. only where neither is set: ``auth.json`` of podman and skopeo, then ``~/.docker/config.json``.
+
+Of a file only the entry for this registry is used. Nothing is written to a disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from plp_builder import log
+from plp_builder.errors import CredentialsNotUsable
+from plp_builder.oci import reference
+from plp_builder.terminal import printable
+from publisher import credential_helper, docker_config
+from publisher.memory_file import MemoryFile
+
+if TYPE_CHECKING:
+    from plp_builder.oci.reference import Reference
+    from publisher.credential_helper import RunHelper
+    from publisher.docker_config import Config, Entry
+    from publisher.settings import Settings
+
+
+class TokenUser(NamedTuple):
+    """The user name that a registry wants to see beside a token."""
+
+    registries: str
+    name: str
+
+
+TOKEN_USERS = (
+    # Azure's "Authenticate with an Azure container registry", az acr login --expose-token:
+    # learn.microsoft.com/azure/container-registry/container-registry-authentication
+    TokenUser("*.azurecr.io", "00000000-0000-0000-0000-000000000000"),
+    TokenUser("*.azurecr.cn", "00000000-0000-0000-0000-000000000000"),
+    TokenUser("*.azurecr.us", "00000000-0000-0000-0000-000000000000"),
+    # cloud.google.com/artifact-registry/docs/docker/authentication (access token)
+    TokenUser("*-docker.pkg.dev", "oauth2accesstoken"),
+    TokenUser("docker.pkg.dev", "oauth2accesstoken"),
+    TokenUser("gcr.io", "oauth2accesstoken"),
+    TokenUser("*.gcr.io", "oauth2accesstoken"),
+    # docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
+    TokenUser("*.dkr.ecr.*", "AWS"),
+    TokenUser("*.dkr-ecr.*", "AWS"),
+    TokenUser("public.ecr.aws", "AWS"),
+    # docs.quay.io; docs.nvidia.com/ngc: the word itself, not a variable
+    TokenUser("quay.io", "$oauthtoken"),
+    TokenUser("nvcr.io", "$oauthtoken"),
+    # docs.gitlab.com/ci/jobs/ci_job_token: job tokens need it, for all others it does not matter
+    TokenUser("*gitlab*", "gitlab-ci-token"),
+    # Whatever checks the token alone, as ghcr.io does.
+    TokenUser("*", "token"),
+)
+
+
+class Credentials(NamedTuple):
+    """Who we are to a registry. ``origin`` says where from, and may be shown; nothing else may."""
+
+    username: str
+    password: str
+    identity_token: str = ""
+    origin: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(origin={self.origin!r})"
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: password and token, also as HTTP and the authfile carry them."""
+        plain = [text for text in (self.password, self.identity_token) if text]
+        pair = [_base64(f"{self.username}:{self.password}")] if self.password else []
+        return (*plain, *pair, *map(_base64, plain))
+
+
+class AuthFile(MemoryFile):
+    """skopeo's ``--authfile`` (containers-auth.json(5)) with these entries, by registry."""
+
+    def __init__(self, entries: Mapping[str, Credentials]) -> None:
+        auths = {key: _entry(credentials) for key, credentials in entries.items()}
+        super().__init__("authfile", json.dumps({"auths": auths}).encode())
+
+
+def find(
+    settings: Settings, environ: Mapping[str, str], run_helper: RunHelper
+) -> Credentials | None:
+    """The credentials for the repository of ``settings``; None where there are none at all.
+
+    ``environ`` tells where files lie by default. Raises CredentialsNotUsable for what was named
+    and cannot be used; what is wrong with a file that nobody has named is a warning.
+    """
+    name = reference.parse(settings.image_repository)
+    if settings.registry_password or settings.registry_token:
+        return _given(settings, name.registry)
+    named = [
+        (variable, path)
+        for variable, path in (
+            ("REGISTRY_AUTH_FILE", settings.registry_auth_file),
+            ("DOCKER_CONFIG", settings.docker_config),
+        )
+        if path is not None
+    ]
+    for variable, path in named:
+        if (found := _named(variable, path, name, run_helper)) is not None:
+            return found
+    if named:
+        log.warning(
+            "no credentials for this registry",
+            registry=name.registry,
+            looked_in=", ".join(f"{variable}={printable(str(path))}" for variable, path in named),
+            hint="pushing without any; add an entry for the registry, or set "
+            "PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD",
+        )
+        return None
+    for path in _default_files(environ):
+        if (found := _by_default(path, name, run_helper)) is not None:
+            return found
+    return None
+
+
+def _given(settings: Settings, registry: str) -> Credentials:
+    """Those of the variables."""
+    variable, password = "PLP_REGISTRY_PASSWORD", settings.registry_password
+    username = settings.registry_username
+    if not password:
+        variable, password = "PLP_REGISTRY_TOKEN", settings.registry_token
+        username = username or _token_user(registry)
+    if problem := docker_config.flaw(username, password):
+        raise CredentialsNotUsable(
+            f"PLP_REGISTRY_USERNAME and {variable} cannot be sent: {problem}",
+            hint="Correct the variable: HTTP cannot carry such a value.",
+        )
+    return Credentials(username, password, origin=variable)
+
+
+def _token_user(registry: str) -> str:
+    if registry == reference.DEFAULT_REGISTRY:
+        raise CredentialsNotUsable(
+            "Docker Hub wants to know whose token PLP_REGISTRY_TOKEN is",
+            hint="Set PLP_REGISTRY_USERNAME to the name of the account or organization.",
+        )
+    host = registry.lower().partition(":")[0]
+    return next(user.name for user in TOKEN_USERS if fnmatchcase(host, user.registries))
+
+
+def _named(variable: str, path: Path, name: Reference, run_helper: RunHelper) -> Credentials | None:
+    """From a file that a variable names."""
+    try:
+        file = docker_config.locate(path) if variable == "DOCKER_CONFIG" else path
+        if file is None:
+            return None
+        config = docker_config.read(file)
+        return _from(config, name, run_helper) or _from_store(config, name, run_helper)
+    except CredentialsNotUsable as error:
+        raise CredentialsNotUsable(
+            f"{variable} cannot be used: {error.what}",
+            why=error.why,
+            hint=error.hint or f"Correct what {variable} names, or unset it.",
+        ) from None
+
+
+def _by_default(path: Path, name: Reference, run_helper: RunHelper) -> Credentials | None:
+    """From a file that lies where tools keep it: often it is another tool's, made elsewhere."""
+    try:
+        config = docker_config.read(path)
+    except CredentialsNotUsable as error:
+        log.warning("credentials are not looked for", why=error.what)
+        return None
+    if (found := _from(config, name, run_helper)) is not None:
+        return found
+    try:
+        return _from_store(config, name, run_helper)
+    except CredentialsNotUsable as error:
+        log.warning("a credential helper is not used", why=error.what, file=str(path))
+        return None
+
+
+def _from(config: Config, name: Reference, run_helper: RunHelper) -> Credentials | None:
+    """What a file has for this very registry: a helper, or an entry."""
+    if helper := docker_config.helper(config, name.registry):
+        found = _ask(helper, config, name, run_helper)
+        if found is not None:
+            return found
+    entry = docker_config.entry(config, name.registry, name.repository)
+    return None if entry is None else _credentials(entry, str(config.path))
+
+
+def _from_store(config: Config, name: Reference, run_helper: RunHelper) -> Credentials | None:
+    """What the file's helper for all registries has."""
+    helper = docker_config.store(config)
+    return _ask(helper, config, name, run_helper) if helper else None
+
+
+def _ask(helper: str, config: Config, name: Reference, run: RunHelper) -> Credentials | None:
+    entry = credential_helper.ask(helper, docker_config.server_name(name.registry), run)
+    if entry is None:
+        log.info("a credential helper has nothing", helper=helper, registry=name.registry)
+        return None
+    return _credentials(entry, f"docker-credential-{helper} of {config.path}")
+
+
+def _default_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where podman, skopeo and docker keep theirs, as far as there is something."""
+    home = environ.get("HOME", "")
+    directories = (
+        (environ.get("XDG_RUNTIME_DIR", ""), "containers/auth.json"),
+        (environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"), "containers/auth.json"),
+        (home, ".docker/config.json"),
+    )
+    for directory, file in directories:
+        path = Path(directory, file)
+        try:
+            if path.is_absolute() and path.is_file():
+                yield path
+        except OSError as error:
+            log.warning("credentials are not looked for", file=str(path), why=error.strerror)
+
+
+def _credentials(entry: Entry, origin: str) -> Credentials:
+    return Credentials(entry.username, entry.password, entry.identity_token, printable(origin))
+
+
+def _entry(credentials: Credentials) -> dict[str, str]:
+    """One entry of an authfile. With an identity token skopeo wants a user name all the same."""
+    token = credentials.identity_token
+    username = credentials.username or ("<token>" if token else "")
+    auth = {"auth": _base64(f"{username}:{credentials.password}")}
+    return {**auth, "identitytoken": token} if token else auth
+
+
+def _base64(text: str) -> str:
+    # A variable that is no UTF-8 goes out as the bytes that came in (PEP 383).
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
