@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support import builder, engine, machine, processes, registry
+from tests.support import skopeo as skopeos
 from tests.support.builder import MakeWorkspace, Run, RunBuilder, StartBuilder, Workspace
 from tests.support.engine import Engine
 from tests.support.machine import Tools, User
+from tests.support.registries import Registries
 from tests.support.registry import Registry
+from tests.support.skopeo import Skopeo
 
 _HERE = Path(__file__).parent
 
@@ -115,6 +119,19 @@ def _registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry of this test run, with stand-ins for debian, busybox and alpine."""
     with registry.with_base_images(tmp_path_factory.mktemp("registry")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def guarded_registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
+    """Registries of every kind, each started when a test first asks for it."""
+    with ExitStack() as stack:
+        yield Registries(tmp_path_factory.mktemp("registries"), stack)
+
+
+@pytest.fixture(params=skopeos.NAMES)
+def skopeo(request: pytest.FixtureRequest) -> Skopeo:
+    """Runs the test once with the machine's skopeo and once with a newer one."""
+    return skopeos.find(request.param)
 
 
 @pytest.fixture(scope="session")

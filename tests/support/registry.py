@@ -7,8 +7,6 @@ import shutil
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,46 +47,58 @@ class Registry:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _answers(address: str) -> bool:
-    with contextlib.suppress(urllib.error.URLError, ConnectionError):
-        urllib.request.urlopen(f"http://{address}/v2/", timeout=2).close()
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, int(port)), timeout=2).close()
         return True
     return False
 
 
 @contextmanager
+def process(program: str, config: Path, address: str, log: Path) -> Iterator[None]:
+    """Run a registry with ``config`` until the block ends, or the tests do; waits until it listens.
+
+    A connection is all that is tried, so the log holds no request that a test did not make.
+    """
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", machine.command(program), "serve", config],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"PATH": machine.SYSTEM_PATH, "OTEL_TRACES_EXPORTER": "none"},
+        )
+    processes.own.add(started.pid)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(address):
+            assert started.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"No answer from the registry: {log.read_text()}"
+            time.sleep(0.02)
+        yield
+    finally:
+        started.kill()
+        started.wait()
+        processes.own.discard(started.pid)
+
+
+@contextmanager
 def running(storage: Path) -> Iterator[Registry]:
     """Serve ``storage`` on a free loopback port; ends with the block or with the tests."""
-    program = machine.command("docker-registry")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     config = storage.with_name(f"{storage.name}.yml")
     config.write_text(_CONFIG.format(storage=storage, address=address))
     log = storage.with_name(f"{storage.name}.log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", program, "serve", config],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    processes.own.add(process.pid)
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(address):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"No answer from the registry: {log.read_text()}"
-            time.sleep(0.02)
+    with process("docker-registry", config, address, log):
         yield Registry(address)
-    finally:
-        process.kill()
-        process.wait()
-        processes.own.discard(process.pid)
 
 
 def prepared_storage() -> Path:
