@@ -11,10 +11,10 @@ _RED, _GREEN = "\x1b[31m", "\x1b[32m"
 
 
 def headed(title: str, facts: Iterable[tuple[str, str]], *, colour: bool = False) -> list[str]:
-    """A title in green and below it the facts, aligned; they have to be printable."""
+    """A title in green, below it the facts, aligned. They are printable; one may have no name."""
     return [
         f"{_GREEN}{title}{RESET}" if colour else title,
-        *(f"  {name + ':':9}{value}" for name, value in facts),
+        *(f"  {name and name + ':':9}{value}" for name, value in facts),
     ]
 
 

@@ -94,7 +94,7 @@ class Settings(variables.Model):
     result_image_digest_file: Annotated[
         Path | None, _RESULTS("gets the digest", syntax.parse_path)] = None
     result_image_url_file: Annotated[
-        Path | None, _RESULTS("gets registry/name@digest", syntax.parse_path)] = None
+        Path | None, _RESULTS("gets registry/name:tag", syntax.parse_path)] = None
     github_output: Annotated[
         Path | None, _RESULTS("set by GitHub: gets digest, image, tags", syntax.parse_path)] = None
     github_step_summary: Annotated[

@@ -1,0 +1,87 @@
+"""Where outcomes are told: one small module a sink.
+
+``check`` before the push, ``write`` after it; the console is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from plp_builder import log
+from plp_builder.errors import Failure, SettingInvalid
+from plp_builder.terminal import printable
+from publisher.names import NAMES
+from publisher.results import files, github, result_file
+from publisher.results.model import Failed, Outcome, TagOutcome
+from publisher.settings import Settings
+
+__all__ = ["Failed", "Outcome", "TagOutcome", "check", "write"]
+
+_FILES = ("result_file", "result_image_digest_file", "result_image_url_file")
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingInvalid where a file of results could not be: better before the push."""
+    problems = []
+    for field in _FILES:
+        path: Path | None = getattr(settings, field)
+        if path is None:
+            continue
+        if path.is_dir():
+            problems.append(f"{NAMES.variable(field)}: {path} is a directory; name a file")
+        elif not path.parent.is_dir():
+            problems.append(f"{NAMES.variable(field)}: there is no directory {path.parent}")
+    if problems:
+        raise SettingInvalid("a file of results cannot be written", why=problems)
+
+
+def write(
+    ended: Outcome | Failed | Failure,
+    settings: Settings,
+    *,
+    hide: Callable[[str], str] = log.hide,
+) -> list[str]:
+    """Tell every sink that ``settings`` name how the run ended; a sentence for each that failed.
+
+    Never raises: what is in the registry is there, whoever hears of it. ``hide`` takes secrets out
+    of a text; the log's own knows those that it was told.
+    """
+    if isinstance(ended, Failure):
+        ended = Failed(ended)
+    warnings = []
+    for field, tell in _sinks(ended, settings, hide):
+        try:
+            tell()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a path"
+            path = printable(str(getattr(settings, field)))
+            warnings.append(f"{NAMES.variable(field)}: {path} could not be written: {reason}")
+    return warnings
+
+
+def _sinks(
+    ended: Outcome | Failed, settings: Settings, hide: Callable[[str], str]
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each sink's field, and what tells it. Digest and URL are for an image that is there."""
+    if path := settings.result_file:
+        yield "result_file", partial(files.put, path, result_file.text(ended, hide))
+    published = None if isinstance(ended, Failed) or ended.dry_run else ended
+    if path := settings.result_image_digest_file:
+        yield "result_image_digest_file", _fresh(path, published and published.digest)
+    if path := settings.result_image_url_file:
+        yield "result_image_url_file", _fresh(path, published and _url(published))
+    if (path := settings.github_output) and published:
+        yield "github_output", partial(files.append, path, github.outputs(published))
+    if path := settings.github_step_summary:
+        yield "github_step_summary", partial(files.append, path, github.summary(ended, hide))
+
+
+def _fresh(path: Path, text: str | None) -> Callable[[], None]:
+    return partial(files.put, path, text) if text else partial(files.remove, path)
+
+
+def _url(outcome: Outcome) -> str:
+    """The image by its most lasting tag: hosts such as Tekton put the digest behind it."""
+    return f"{outcome.repository}:{outcome.tags[0].name}" if outcome.tags else outcome.repository
