@@ -74,6 +74,7 @@ PACKAGES = (
         tests_only=True,
     ),
     _command("docker.io", "dockerd", "tests load archives into a Docker engine", tests_only=True),
+    _command("shellcheck", "shellcheck", "make lint checks shell scripts with it", tests_only=True),
     Package("python3-venv", _has_venv, "the Python environment is made with it", required=True),
 )
 

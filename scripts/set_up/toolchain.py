@@ -83,6 +83,15 @@ MODULES = (
         duration="2 to 4 minutes",
         tests_only=True,
     ),
+    # PyPI has no wheel of it: its source package downloads a program while it is installed.
+    Module(
+        "Linter of workflows",
+        ROOT / "toolchain/lint",
+        ROOT / "bin",
+        "github.com/rhysd/actionlint",
+        duration="half a minute",
+        tests_only=True,
+    ),
 )
 
 
