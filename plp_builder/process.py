@@ -51,12 +51,20 @@ class Stop:
         self.deadline: float | None = None
         self.timeout = 0.0
         self.received: list[int] = []
+        self.adopts = False
         self._wake, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def listen(self) -> None:
-        """Take over the signals. Only the main thread may call this."""
+        """Take over the signals. Only the main thread may call this.
+
+        The first process of a container also hears of children's ends: those whose parents
+        have gone are its own to collect (``adopts``; see :func:`reap_adopted`).
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
+        if os.getpid() == 1:
+            self.adopts = True
+            signal.signal(signal.SIGCHLD, lambda *_: self._wake_up())
 
     def limit(self, seconds: float | None) -> None:
         """Raise TimedOut when ``seconds`` from now are over; ``None`` takes the limit away."""
@@ -71,6 +79,9 @@ class Stop:
             os.set_blocking(2, False)
         except OSError:
             pass
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         try:
             os.write(self._wakeup, b"!")
         except BlockingIOError:
@@ -152,6 +163,29 @@ class Child:
             self.pidfd = -1
 
 
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""What was started here, by pid: its end is told to who started it."""
+
+
+def reap_adopted() -> None:
+    """Collect every child that has ended, so that none counts against a limit of processes.
+
+    An adopted one is nobody's; one of our own keeps its exit code for who asks later.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        ours = _started.pop(ended.si_pid, None)
+        if ours is not None:
+            ours.poll()
+        else:
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise ValueError("this stream is no pipe")
@@ -206,6 +240,7 @@ def start(
         start_new_session=True,
         pass_fds=pass_fds,
     )
+    _started[process.pid] = process
     return Child(process, os.path.basename(argv[0]))
 
 
@@ -233,6 +268,7 @@ def run(
         start_new_session=True,
         pass_fds=pass_fds,
     )
+    _started[process.pid] = process
     try:
         stdout, stderr = process.communicate(input, timeout)
     except subprocess.TimeoutExpired:
@@ -338,6 +374,8 @@ class Watch:
             os.read(self.stop.fileno(), READ_SIZE)
         except BlockingIOError:
             pass
+        if self.stop.adopts:
+            reap_adopted()
 
     def end(self, child: Child, *, grace: float, group: bool = False) -> int | None:
         """SIGTERM, ``grace`` seconds, SIGKILL; the exit code, or None if even that failed.

@@ -279,3 +279,28 @@ def test_what_is_stopped_and_what_to_do_next_are_the_callers_words(
     with pytest.raises(Terminated, match=r"the publication was asked to end \(SIGTERM\)") as asked:
         other.check()
     assert asked.value.hint == "Again."
+
+
+def test_the_first_process_collects_what_it_adopts_and_not_what_it_started() -> None:
+    script = """
+import os, sys, time
+from pathlib import Path
+from plp_builder import process
+stop = process.Stop()
+stop.listen()
+env = {"PATH": os.environ["PATH"]}
+with process.Watch(stop) as watch:
+    child = process.start(["sh", "-c", "exit 7"], env=env)
+    # Ten processes whose parent ends before they do.
+    orphans = "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.1 & echo $!); done"
+    told = process.run(["sh", "-c", orphans + " >&2"], env=env, timeout=10).stderr
+    pids = told.decode().split()
+    gone = lambda: not any(Path("/proc", pid).exists() for pid in pids)
+    collected = watch.until(gone, seconds=10)
+    print(os.getpid(), len(pids), collected, child.poll())
+"""
+    made = ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]
+    done = subprocess.run(
+        [*made, sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "1 10 True 7\n", done.stderr
