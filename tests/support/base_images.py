@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scripts.set_up import packages
@@ -125,6 +126,41 @@ def _architecture() -> str:
 def _quietly(argv: list[str]) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{argv}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def _buildkit_rootfs(name: str) -> Path:
+    """A tar with the programs of moby/buildkit's rootless image at their places in it."""
+    tools = machine.tools(name)
+    runc = Path(machine.command("runc"))
+    key = content_key(tools.directory.name, runc)
+    target = cache_home() / "base-images" / f"buildkit-{key}"
+
+    def make(work: Path) -> None:
+        with tarfile.open(work / "rootfs.tar", "w") as tar:
+            for program in ("buildctl", "buildkitd", "rootlesskit"):
+                tar.add(tools[program], arcname=f"usr/bin/{program}", filter=_owned_by_root)
+            tar.add(runc.resolve(), arcname="usr/bin/buildkit-runc", filter=_owned_by_root)
+
+    return machine.made_once(target, make) / "rootfs.tar"
+
+
+def buildkit_images() -> tuple[BaseImage, ...]:
+    """moby/buildkit's rootless images of both versions, made of the machine's own tools."""
+    return tuple(
+        BaseImage(
+            "moby/buildkit",
+            (f"{machine.tools(name).version}-rootless",),
+            partial(_buildkit_rootfs, name),
+            "sh",
+        )
+        for name in ("current", "compat")
+    )
+
+
+def buildkit_key() -> str:
+    """Changes with the tools that the stand-ins of BuildKit's images hold, and with the rest."""
+    tools = [machine.tools(name).directory.name for name in ("current", "compat")]
+    return content_key(key(), *tools, Path(machine.command("runc")))
 
 
 IMAGES = (

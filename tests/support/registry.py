@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,3 +120,22 @@ def with_base_images(directory: Path) -> Iterator[Registry]:
     shutil.copytree(prepared_storage(), storage)
     with running(storage) as registry:
         yield registry
+
+
+@contextmanager
+def with_all_base_images() -> Iterator[Registry]:
+    """The same for the project's own Dockerfile, with BuildKit's images; for reading only."""
+
+    def fill(work: Path) -> None:
+        shutil.copytree(prepared_storage(), work / "storage")
+        with running(work / "storage") as registry:
+            for image in base_images.buildkit_images():
+                image.push(registry.address)
+
+    name = f"all-{base_images.buildkit_key()}"
+    kept = machine.made_once(cache_home() / "registry" / name, fill) / "storage"
+    with tempfile.TemporaryDirectory(prefix="plp-registry-") as directory:
+        storage = Path(directory) / "storage"
+        storage.symlink_to(kept)
+        with running(storage) as registry:
+            yield registry
