@@ -24,9 +24,6 @@ _PASSED_ON = (
 )  # fmt: skip
 """What the daemon gets of our environment; secrets and tokens have no business there."""
 
-_RUN_WHAT_COMES = """eval "exec $(cat)\""""
-"""A shell that waits for a command line on its standard input and becomes that command."""
-
 
 class Room(NamedTuple):
     """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever."""
@@ -57,6 +54,8 @@ def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:
 def wrapper(room: Room) -> tuple[str, ...]:
     """The command line that makes the namespaces and waits in them for a further one.
 
+    That comes on the standard input of a shell, and takes the shell's place by ``exec``.
+
     A PID namespace wherever possible: when its first process goes, the kernel ends the rest. A
     mount namespace likewise takes all mounts with it.
     """
@@ -72,7 +71,7 @@ def wrapper(room: Room) -> tuple[str, ...]:
         words.append("--pidns")
     if not room.by_root:
         words += nosync(0)
-    return (*words, "sh", "-c", _RUN_WHAT_COMES)
+    return (*words, "sh")
 
 
 def nosync(parent: int) -> tuple[str, ...]:
