@@ -43,7 +43,8 @@ class Kind(Enum):
     REPOSITORY = "the registry has no such repository"
     NO_NAME = "the registry's host name is not known"
     CERTIFICATE = "the registry's certificate is not trusted"
-    PLAIN_HTTP = "the registry speaks plain HTTP"
+    PLAIN_HTTP = "the registry does not speak TLS"
+    NO_REGISTRY = "there is no registry"
     IMMUTABLE = "the registry does not let the tag be changed"
     REFUSED = "the registry refuses this"
     ARCHIVE = "the archive is not what it was"
@@ -74,7 +75,10 @@ _ABOUT_LOGIN = re.compile(
     r"unable to retrieve auth token|[Rr]equesting bearer token|: getting auth"
 )
 _NO_REGISTRY = re.compile(r"pinging container registry")
-_IMMUTABLE = re.compile(r"(?i)immutable|cannot be overwritten|protected tag|tag is protected")
+_IMMUTABLE = re.compile(
+    r": (?:tag invalid|denied|unknown|unsupported|StatusCode: 4\d\d)[:,] "
+    r".*(?i:immutable|cannot be overwritten|protected)"
+)
 
 # In this order, after what a status says. What distribution's error codes mean is in the
 # distribution specification ("Error Codes"); skopeo writes them in lower case, with spaces.
@@ -82,7 +86,10 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         (Kind.CERTIFICATE, r"x509: |tls: failed to verify|certificate is not (?:trusted|valid)"),
-        (Kind.PLAIN_HTTP, r"server gave HTTP response to HTTPS client"),
+        (
+            Kind.PLAIN_HTTP,
+            r"tls: first record does not look like|server gave HTTP response to HTTPS",
+        ),
         (Kind.ARCHIVE, r"Digest did not match|does not match provided manifest digest"),
         (Kind.NO_NAME, r": no such host"),
         (Kind.BUSY, r": toomanyrequests|: too many requests"),
@@ -96,11 +103,12 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         (Kind.REFUSED, r": (?:name|manifest|tag) invalid\b|: unsupported\b"),
         (Kind.CONNECTION, r": EOF\b|unexpected EOF|connection re(?:set|fused)|broken pipe"),
         (Kind.CONNECTION, r"i/o timeout|timeout awaiting|handshake timeout|deadline exceeded"),
-        (Kind.CONNECTION, r"Client\.Timeout|malformed HTTP|connection broken|http2: |GOAWAY"),
+        (Kind.CONNECTION, r"Client\.Timeout exceeded|malformed HTTP|connection broken|http2: "),
         (Kind.CONNECTION, r"stream error|closed network connection|closed idle connection"),
         (Kind.CONNECTION, r"network is unreachable|no route to host|server misbehaving"),
         (Kind.CONNECTION, r"[Tt]emporary failure in name resolution|connection timed out"),
-        (Kind.CONNECTION, r"remote error: tls|first record does not look like|proxyconnect"),
+        (Kind.CONNECTION, r"remote error: tls|proxyconnect tcp: "),
+        (Kind.FAILING, r": (?:Service Unavailable|Bad Gateway|Gateway Time-?[Oo]ut)$"),
     )
 )
 
@@ -132,28 +140,24 @@ def _unquoted(text: str) -> str:
 
 def _kind(text: str) -> Kind:
     if found := _STATUS.search(text):
-        return _by_status(int(found[1]), text)
-    kind = next((kind for kind, words in _WORDS if words.search(text)), Kind.UNKNOWN)
+        kind = _by_status(int(found[1]), bool(_ABOUT_LOGIN.search(text)))
+    else:
+        kind = next((kind for kind, words in _WORDS if words.search(text)), Kind.UNKNOWN)
     if kind in {Kind.DENIED, Kind.REFUSED, Kind.UNKNOWN} and _IMMUTABLE.search(text):
         return Kind.IMMUTABLE
-    if kind is Kind.ABSENT and _NO_REGISTRY.search(text):
-        return Kind.REFUSED
+    if kind in {Kind.ABSENT, Kind.REPOSITORY} and _NO_REGISTRY.search(text):
+        return Kind.NO_REGISTRY
     return kind
 
 
-def _by_status(status: int, text: str) -> Kind:
-    about_login = bool(_ABOUT_LOGIN.search(text))
+def _by_status(status: int, about_login: bool) -> Kind:
     if status == 429:
         return Kind.BUSY
     if status == 408 or status >= 500 or status < 400:
         return Kind.FAILING
     if status in {401, 403}:
-        if _IMMUTABLE.search(text):
-            return Kind.IMMUTABLE
         return Kind.LOGIN if about_login else Kind.DENIED
-    if status == 404 and not about_login and not _NO_REGISTRY.search(text):
-        return Kind.REPOSITORY
-    return Kind.IMMUTABLE if _IMMUTABLE.search(text) else Kind.REFUSED
+    return Kind.REPOSITORY if status == 404 and not about_login else Kind.REFUSED
 
 
 _PERMISSION = "Check that these credentials may push to this repository, and that they are current."
@@ -184,12 +188,13 @@ _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
     Kind.CERTIFICATE: (
         RegistryNotReachable,
         "Give the CA that signed it in PLP_REGISTRY_CA_PATH; for a test registry, "
-        "PLP_REGISTRY_INSECURE=true does without.",
+        "PLP_REGISTRY_INSECURE=true goes without.",
     ),
     Kind.PLAIN_HTTP: (
         RegistryNotReachable,
         "If this registry is meant to be used without TLS, set PLP_REGISTRY_INSECURE=true.",
     ),
+    Kind.NO_REGISTRY: (RegistryNotReachable, "Correct the registry in PLP_IMAGE_REPOSITORY."),
     Kind.IMMUTABLE: (
         RegistryRefused,
         "A tag of this name exists and the registry keeps it as it is: publish under another one.",
