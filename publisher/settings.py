@@ -105,6 +105,7 @@ class Settings(variables.Model):
 VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
 """The field behind each variable, in the order of the contract."""
 
+_MISSING_HINT: Final = "Set what is named above; `--help` describes every variable."
 _NUMBERS: Final = ("PLP_PULL_REQUEST_NUMBER", "PLP_MERGE_REQUEST_NUMBER")
 _SOURCES: Final = ("commit_sha", "branch", "tag", "pull_request_number")
 _WRITTEN: Final = ("result_file", "result_image_digest_file", "result_image_url_file")
@@ -124,7 +125,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         what = "a required variable is not set"
         if len(missing) > 1:
             what = f"{len(missing)} required variables are not set"
-        raise VariableMissing(what, why=(*missing, *(read.failure.why if read.failure else ())))
+        others = read.failure.why if read.failure else ()
+        raise VariableMissing(what, why=(*missing, *others), hint=_MISSING_HINT)
     if read.failure:
         raise read.failure
     return read.settings
