@@ -16,7 +16,7 @@ from plp_builder import naming, variables
 from plp_builder.errors import VariableMissing
 from plp_builder.naming import Names
 from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
-from plp_builder.variables import in_group, one_of
+from plp_builder.variables import Usable, in_group, one_of
 from publisher import syntax
 from publisher.names import MEANT, NAMES, OF_BUILDER
 
@@ -117,6 +117,17 @@ def load(environ: Mapping[str, str]) -> Settings:
     Raises VariableMissing, whose ``why`` names everything that is missing and what cannot be used
     besides, or SettingInvalid with a line for every problem when nothing is missing.
     """
+    read = load_usable(environ)
+    if read.failure:
+        raise read.failure
+    return read.settings
+
+
+def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
+    """The settings as far as they can be used, and what `load` would raise. Raises nothing.
+
+    A result file gets to know of bad settings, too, if it is not one of them.
+    """
     # Buildkite's false must not hide, nor contradict, a number under the other name.
     none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
     given = {name: text for name, text in environ.items() if name not in none}
@@ -126,10 +137,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         if len(missing) > 1:
             what = f"{len(missing)} required variables are not set"
         others = read.failure.why if read.failure else ()
-        raise VariableMissing(what, why=(*missing, *others), hint=_MISSING_HINT)
-    if read.failure:
-        raise read.failure
-    return read.settings
+        failure = VariableMissing(what, why=(*missing, *others), hint=_MISSING_HINT)
+        return read._replace(failure=failure)
+    return read
 
 
 def _missing(settings: Settings, bad: frozenset[str]) -> list[str]:

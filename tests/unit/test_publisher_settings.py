@@ -15,7 +15,7 @@ from plp_builder.errors import SettingInvalid, VariableMissing
 from plp_builder.syntax import names as builder_names
 from publisher import usage
 from publisher.names import MEANT, NAMES, OF_BUILDER
-from publisher.settings import VARIABLES, load, secret_values, unknown_variables
+from publisher.settings import VARIABLES, load, load_usable, secret_values, unknown_variables
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 ENOUGH = {"PLP_IMAGE_REPOSITORY": "registry.example/team/app", "PLP_COMMIT_SHA": SHA}
@@ -115,6 +115,14 @@ def test_what_cannot_be_used_is_told_beside_what_is_missing() -> None:
         "PLP_COMMIT_SHA",
         "PLP_TIMEOUT",
     ]
+
+
+def test_what_can_be_used_beside_what_is_missing() -> None:
+    found = load_usable({"PLP_RESULT_FILE": "/r.json", "PLP_TIMEOUT": "soon"})
+    assert found.settings.result_file == Path("/r.json")
+    assert found.bad == {"timeout"}
+    assert isinstance(found.failure, VariableMissing)
+    assert load_usable(ENOUGH).failure is None
 
 
 @pytest.mark.parametrize(
