@@ -17,7 +17,7 @@ from typing import Self
 from plp_builder.buildkit import Endpoint, leftovers
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options
-from plp_builder.buildkit.room import ROOT, Room, environment, nosync, wrapper
+from plp_builder.buildkit.room import ROOT, Room, environment, never_sync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
@@ -202,7 +202,7 @@ class Daemon:
                 stdin=waits,
                 stderr=subprocess.PIPE,
                 user=room.user,
-                launcher=nosync(os.getpid()) if room.by_root else (),
+                prepare=never_sync(room),
             )
         finally:
             os.close(waits)

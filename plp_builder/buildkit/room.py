@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from plp_builder.buildkit.runtime import Runtime, candidates, create
@@ -69,21 +70,23 @@ def wrapper(room: Room) -> tuple[str, ...]:
         ]
     if room.sandbox is Sandbox.PROCESS:
         words.append("--pidns")
-    if not room.by_root:
-        words += nosync(0)
+    if not room.by_root and os.access(sys.executable, os.X_OK):
+        script = os.path.join(os.path.dirname(__file__), "nosync.py")
+        words += [sys.executable, "-I", "-S", script]
     return (*words, "sh")
 
 
-def nosync(parent: int) -> tuple[str, ...]:
-    """What runs a program so that it never waits for the disk (see nosync.py).
+def never_sync(room: Room) -> Callable[[], object] | None:
+    """What to do in the wrapper's first process so that nothing in it waits for the disk.
 
-    The daemon's state lives no longer than the build. ``parent`` may be 0. Nothing where this
-    Python cannot be started again, for example after its user has changed.
+    The daemon's state lives no longer than the build. None where only a process inside the
+    namespaces can do it, of which ``wrapper`` takes care.
     """
-    if not os.access(sys.executable, os.X_OK):
-        return ()
-    script = os.path.join(os.path.dirname(__file__), "nosync.py")
-    return (sys.executable, "-I", "-S", script, str(parent))
+    if not room.by_root:
+        return None
+    from plp_builder.buildkit import nosync
+
+    return partial(nosync.install, os.uname().machine)
 
 
 def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:

@@ -136,7 +136,7 @@ def test_each_library_has_one_room(library: str, room: str) -> None:
 def test_only_one_module_starts_processes(module: Module) -> None:
     """Constants such as ``subprocess.PIPE`` may be named elsewhere.
 
-    ``nosync`` is no module of the program but a script, which becomes the program it is given.
+    ``nosync`` is a script as well, which becomes the program that it is given.
     """
     started = {
         f"{library}.{name}"
