@@ -11,6 +11,7 @@ from collections.abc import Sequence
 gc.disable()
 
 from plp_builder.process import Stop  # noqa: E402
+from plp_builder.streams import open_standard_streams, told  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,36 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("The builder is driven by environment variables: see --help.", file=sys.stderr)
             return 1
     return 0
-
-
-def open_standard_streams() -> None:
-    """Give closed standard streams to /dev/null.
-
-    Python leaves them None, and the next file that is opened would take their number: the
-    archive, for example, could get what a child writes to its standard error.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
-
-
-def told(code: int) -> int:
-    """``code`` once everything is written; 1 where standard output, a result, could not be."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        code = code or 1
-    try:
-        sys.stderr.flush()
-        # A signal has made it non-blocking (process.Stop), and so our parent's terminal.
-        os.set_blocking(2, True)
-    except (OSError, ValueError):
-        pass  # a reader that went away does not make the build fail
-    return code
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The story of a build, top to bottom.
 
 Imports are the larger part of a small build's time, so each happens while something else does:
-the settings' library while the daemon's room is made, all that shows and keeps things while the
-daemon starts.
+the settings' library while the daemon's room is made and, where that can be foreseen, while the
+daemon starts; all that shows and keeps things while one waits for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
-from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, Options, sweep
+from plp_builder.buildkit import buildctl
+from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, sweep
+from plp_builder.buildkit.options import Options, foreseen
 from plp_builder.buildkit.room import room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import Failure, SettingInvalid, TimedOut
@@ -64,8 +66,8 @@ def build(
 ) -> Success:
     """Run one build, from settings to the archive in its place. Raises any Failure.
 
-    ``daemon`` is one in an open room, not started, or why there is none; ``stack`` ends what the
-    build has begun, in reverse, when its time has come.
+    ``daemon`` is one in an open room, started or not, or why there is none; ``stack`` ends what
+    the build has begun, in reverse, when its time has come.
     """
     from plp_builder import solve
     from plp_builder.output import open_output
@@ -96,6 +98,7 @@ def build(
     from plp_builder.results.console import Success
 
     log.release()
+    show = _display(settings, environ)
     paths = path_checks.stage(paths, daemon.room.runtime.client)
     cache = stack.enter_context(portable.opened(settings, paths, watch.stop.check))
     sweep(environ)
@@ -104,7 +107,7 @@ def build(
     _tell_daemon(daemon, facts, time.monotonic() - began)
 
     request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
-    model = _solve(request, settings, daemon, cache, output, watch, environ)
+    model = _solve(request, show, settings, daemon, cache, output, watch, environ)
     archive = None
     if output:
         archive = output.publish(watch.stop.check, references=settings.image)
@@ -128,11 +131,17 @@ def build(
 def _room(
     facts: Facts, environ: Mapping[str, str], watch: Watch, stack: ExitStack
 ) -> Daemon | Failure:
-    """A daemon in an open room; or the failure, which is told when its turn has come."""
+    """A daemon in an open room, started if what will be asked of it is known already.
+
+    Or the failure, which is told when its turn has come.
+    """
     try:
         environment.check_environment(facts)
         made = room(environment.daemon_user(facts), facts.proc_masks, environ)
-        return stack.enter_context(Daemon(made, environ, watch, _debug_line))
+        daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
+        if (options := foreseen(environ)) is not None:
+            daemon.start(options)
+        return daemon
     except Failure as failure:
         return failure
 
@@ -172,6 +181,7 @@ def _options(settings: Settings) -> Options:
 
 def _solve(
     request: Callable[..., SolveRequest],
+    show: Callable[[Model], Progress],
     settings: Settings,
     daemon: Daemon,
     cache: BuildCache,
@@ -184,19 +194,11 @@ def _solve(
     Raises DaemonDied or BuildFailed.
     """
     from plp_builder import solve
-    from plp_builder.buildkit import buildctl
-    from plp_builder.progress import Model, create, failure
+    from plp_builder.progress import Model
 
     while True:
         model = Model()
-        shown = create(
-            settings.progress,
-            settings.log_format,
-            log.Redacted(sys.stderr),
-            log.colourful(sys.stderr, environ),
-            model,
-            verbose=settings.debug,
-        )
+        shown = show(model)
         asked = request(cache_imports=cache.imports, cache_export=cache.export)
         code = buildctl.solve(
             daemon.endpoint,
@@ -212,9 +214,21 @@ def _solve(
             return model
         daemon.check()
         if not cache.give_up("\n".join(model.texts)):
+            from plp_builder.progress import failure
+
             raise failure.explain(model, dockerfile=str(settings.dockerfile))
         if output:
             output.restart()
+
+
+def _display(settings: Settings, environ: Mapping[str, str]) -> Callable[[Model], Progress]:
+    """What shows the progress of a solve, given the model that it feeds."""
+    from plp_builder.progress import create
+
+    stream, colour = log.Redacted(sys.stderr), log.colourful(sys.stderr, environ)
+    return partial(
+        create, settings.progress, settings.log_format, stream, colour, verbose=settings.debug
+    )
 
 
 def _tick(daemon: Daemon, shown: Progress, now: float) -> None:

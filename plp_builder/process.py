@@ -209,14 +209,14 @@ def start(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     user: User | None = None,
-    launcher: Sequence[str] = (),
+    prepare: Callable[[], object] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
     The streams are descriptors or subprocess.PIPE/DEVNULL. Another user's program gets no
-    supplementary group and no capability. ``launcher`` is a program that runs first, as
-    ourselves, and executes the rest. Raises ToolNotFound.
+    supplementary group and no capability. ``prepare`` is called in the new process, as
+    ourselves, before it executes anything. Raises ToolNotFound.
     """
     search = env.get("PATH", os.defpath)
     program = find(argv[0], search)
@@ -227,7 +227,7 @@ def start(
         raise ToolNotFound(
             "setpriv was not found on PATH", why=[f"PATH={search}"], hint="Install util-linux."
         )
-    prefix = [*launcher, setpriv, "--pdeathsig=KILL"]
+    prefix = [setpriv, "--pdeathsig=KILL"]
     if user is not None and user.uid != os.geteuid():
         prefix += [f"--reuid={user.uid}", f"--regid={user.gid}"]
         prefix += ["--clear-groups", "--inh-caps=-all"]
@@ -239,6 +239,7 @@ def start(
         stderr=stderr,
         start_new_session=True,
         pass_fds=pass_fds,
+        preexec_fn=prepare,  # noqa: PLW1509 - the builder has no threads
     )
     _started[process.pid] = process
     return Child(process, os.path.basename(argv[0]))

@@ -1,7 +1,9 @@
-"""Sinks for the output of programs: cut into lines, or its end kept. Both are bounded."""
+"""Sinks for the output of programs, cut into lines or its end kept; and our own three streams."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -52,3 +54,33 @@ class Tail:
 
     def text(self) -> list[str]:
         return [line.decode("utf-8", "replace").rstrip() for line in self._lines]
+
+
+def open_standard_streams() -> None:
+    """Give closed standard streams to /dev/null.
+
+    Python leaves them None, and the next file that is opened would take their number: the
+    archive, for example, could get what a child writes to its standard error.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
+
+
+def told(code: int) -> int:
+    """``code`` once everything is written; 1 where standard output, a result, could not be."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        code = code or 1
+    try:
+        sys.stderr.flush()
+        # A signal has made it non-blocking (process.Stop), and so our parent's terminal.
+        os.set_blocking(2, True)
+    except (OSError, ValueError):
+        pass  # a reader that went away does not make a run fail
+    return code

@@ -95,8 +95,10 @@ def find(
 ) -> Credentials | None:
     """The credentials for the repository of ``settings``; None where there are none at all.
 
-    ``environ`` tells where files lie by default. Raises CredentialsNotUsable for what was named
-    and cannot be used; what is wrong with a file that nobody has named is a warning.
+    ``environ`` tells where files lie by default; ``run_helper`` is made by
+    :func:`publisher.credential_helper.runner`. Raises CredentialsNotUsable for what was named and
+    cannot be used; what is wrong with a file that nobody has named is a warning. Whoever logs has
+    to learn :meth:`Credentials.secrets`.
     """
     name = reference.parse(settings.image_repository)
     if settings.registry_password or settings.registry_token:

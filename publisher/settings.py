@@ -16,7 +16,7 @@ from plp_builder import naming, variables
 from plp_builder.errors import VariableMissing
 from plp_builder.naming import Names
 from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
-from plp_builder.variables import in_group, one_of
+from plp_builder.variables import Usable, in_group, one_of
 from publisher import syntax
 from publisher.names import MEANT, NAMES, OF_BUILDER
 
@@ -105,6 +105,7 @@ class Settings(variables.Model):
 VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
 """The field behind each variable, in the order of the contract."""
 
+_MISSING_HINT: Final = "Set what is named above; `--help` describes every variable."
 _NUMBERS: Final = ("PLP_PULL_REQUEST_NUMBER", "PLP_MERGE_REQUEST_NUMBER")
 _SOURCES: Final = ("commit_sha", "branch", "tag", "pull_request_number")
 _WRITTEN: Final = ("result_file", "result_image_digest_file", "result_image_url_file")
@@ -116,6 +117,17 @@ def load(environ: Mapping[str, str]) -> Settings:
     Raises VariableMissing, whose ``why`` names everything that is missing and what cannot be used
     besides, or SettingInvalid with a line for every problem when nothing is missing.
     """
+    read = load_usable(environ)
+    if read.failure:
+        raise read.failure
+    return read.settings
+
+
+def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
+    """The settings as far as they can be used, and what `load` would raise. Raises nothing.
+
+    A result file gets to know of bad settings, too, if it is not one of them.
+    """
     # Buildkite's false must not hide, nor contradict, a number under the other name.
     none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
     given = {name: text for name, text in environ.items() if name not in none}
@@ -124,10 +136,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         what = "a required variable is not set"
         if len(missing) > 1:
             what = f"{len(missing)} required variables are not set"
-        raise VariableMissing(what, why=(*missing, *(read.failure.why if read.failure else ())))
-    if read.failure:
-        raise read.failure
-    return read.settings
+        others = read.failure.why if read.failure else ()
+        failure = VariableMissing(what, why=(*missing, *others), hint=_MISSING_HINT)
+        return read._replace(failure=failure)
+    return read
 
 
 def _missing(settings: Settings, bad: frozenset[str]) -> list[str]:

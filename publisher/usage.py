@@ -9,7 +9,7 @@ _HEAD = """\
 plp-publisher {version}: an image archive goes to a registry, under the tags of its commit.
 
 Usage: python -m publisher             publish what the variables below describe
-       python -m publisher --version   print the versions of publisher and skopeo
+       python -m publisher --version   print the version
        python -m publisher --help      print this text
 
 PLP_IMAGE_REPOSITORY is required, and one of PLP_COMMIT_SHA, PLP_BRANCH, PLP_TAG and

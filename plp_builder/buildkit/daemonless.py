@@ -12,11 +12,12 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import Self
 
 from plp_builder.buildkit import Endpoint, leftovers
 from plp_builder.buildkit.deaths import explain
-from plp_builder.buildkit.room import ROOT, Room, environment, nosync, wrapper
+from plp_builder.buildkit.options import Options
+from plp_builder.buildkit.room import ROOT, Room, environment, never_sync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
@@ -38,23 +39,13 @@ _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
 
 
-class Options(NamedTuple):
-    """What the settings ask of the daemon. ``config`` is the text of buildkitd.toml."""
-
-    config: str = ""
-    flags: tuple[str, ...] = ()
-    debug: bool = False
-    offline: bool = False
-    host_network: bool = False
-
-
 def command(room: Room, options: Options) -> tuple[str, ...]:
     """The daemon's command line in its room."""
     runtime = room.runtime
-    words = ["env"]
+    words = []
     if options.offline:
         proxies = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
-        words += [f"{name}={_UNREACHABLE}" for name in proxies]
+        words = ["env", *(f"{name}={_UNREACHABLE}" for name in proxies)]
     words += [
         "buildkitd",
         f"--config={runtime.config}",
@@ -112,12 +103,19 @@ class Daemon:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.stop(DAEMON_GRACE if kind and self._started else IDLE_GRACE)
+            self.stop(DAEMON_GRACE if kind and self._ready else IDLE_GRACE)
         finally:
             self._remove()
 
     def start(self, options: Options) -> None:
-        """Start the daemon in its room, without waiting for it."""
+        """Start the daemon in its room, without waiting for it.
+
+        Started again with the same options it just goes on; with others it begins anew.
+        """
+        if self._started:
+            if options == self._options:
+                return
+            self._move(self.room.sandbox)
         self._options = options
         self._started = True
         if self.room.sandbox is Sandbox.PROCESS and NO_PROCESS_SANDBOX in options.flags:
@@ -191,6 +189,7 @@ class Daemon:
 
     def _open(self) -> None:
         room = self.room
+        self._ready = False
         if room.sandbox is Sandbox.NONE:
             leftovers.adopt_orphans()
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -203,7 +202,7 @@ class Daemon:
                 stdin=waits,
                 stderr=subprocess.PIPE,
                 user=room.user,
-                launcher=nosync(os.getpid()) if room.by_root else (),
+                prepare=never_sync(room),
             )
         finally:
             os.close(waits)
@@ -218,7 +217,8 @@ class Daemon:
         orders, self._orders = self._orders, -1
         try:
             with open(orders, "wb") as pipe:
-                pipe.write(os.fsencode(shlex.join(command(self.room, self._options)) + "\n"))
+                words = shlex.join(command(self.room, self._options))
+                pipe.write(os.fsencode(f"exec {words} </dev/null\n"))
         except BrokenPipeError:
             pass
 

@@ -1,24 +1,21 @@
-"""Run a program that never waits for the disk: ``python -I -S nosync.py PARENT PROGRAM WORDS…``.
+"""Let a program and all that it starts never wait for the disk.
 
 A daemon whose state is thrown away at the end has no use for durability, and neither have its
 build steps; yet BuildKit's databases, containerd's content store and every package manager ask
 for it all the time. A seccomp filter (seccomp(2)) answers fsync and its kin with success at once,
-for this process and all that it starts, as systemd-nspawn does with ``--suppress-sync=yes``. The
+as systemd-nspawn does with ``--suppress-sync=yes``. The
 archive and the cache are written by buildctl, which runs without it.
 
-A script of its own because the filter has to be set by whoever has CAP_SYS_ADMIN: root before it
-gives the daemon away, or an unprivileged user inside the user namespace of rootlesskit. Where that
-is refused the program runs all the same, only slower.
-
-PARENT is the process without which the program must not live, or 0: should it die while this
-script starts, PR_SET_PDEATHSIG (prctl(2)) would come too late, so that is looked at afterwards.
+The filter has to be set by whoever has CAP_SYS_ADMIN. That is root, in the new process before it
+gives the daemon away; or an unprivileged user inside the user namespace of rootlesskit, where this
+module is a script: ``python -I -S nosync.py PROGRAM WORDS…``. Where the filter is refused the
+program runs all the same, only slower.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 
 SYSCALLS = {
@@ -28,7 +25,7 @@ SYSCALLS = {
 """By machine: its AUDIT_ARCH value (linux/audit.h), and the numbers (linux/asm/unistd.h) of
 fsync, fdatasync, sync, syncfs and sync_file_range."""
 
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _MODE_FILTER = 1, 22, 2
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
 _NUMBER_OFFSET, _ARCH_OFFSET = 0, 4  # struct seccomp_data
 _ALLOW, _SUCCEED = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO with errno 0
@@ -83,14 +80,6 @@ def install(machine: str) -> bool:
     )
 
 
-def live_with(parent: int) -> bool:
-    """Die with the parent process; False if it has died already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == parent
-
-
 if __name__ == "__main__":
-    if (required := int(sys.argv[1])) and not live_with(required):
-        sys.exit("the parent process has ended")
     install(os.uname().machine)
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - what it is for
+    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - what it is for

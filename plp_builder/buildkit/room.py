@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from plp_builder.buildkit.runtime import Runtime, candidates, create
@@ -23,9 +24,6 @@ _PASSED_ON = (
     "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 )  # fmt: skip
 """What the daemon gets of our environment; secrets and tokens have no business there."""
-
-_RUN_WHAT_COMES = """eval "exec $(cat)\""""
-"""A shell that waits for a command line on its standard input and becomes that command."""
 
 
 class Room(NamedTuple):
@@ -57,6 +55,8 @@ def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:
 def wrapper(room: Room) -> tuple[str, ...]:
     """The command line that makes the namespaces and waits in them for a further one.
 
+    That comes on the standard input of a shell, and takes the shell's place by ``exec``.
+
     A PID namespace wherever possible: when its first process goes, the kernel ends the rest. A
     mount namespace likewise takes all mounts with it.
     """
@@ -70,21 +70,23 @@ def wrapper(room: Room) -> tuple[str, ...]:
         ]
     if room.sandbox is Sandbox.PROCESS:
         words.append("--pidns")
-    if not room.by_root:
-        words += nosync(0)
-    return (*words, "sh", "-c", _RUN_WHAT_COMES)
+    if not room.by_root and os.access(sys.executable, os.X_OK):
+        script = os.path.join(os.path.dirname(__file__), "nosync.py")
+        words += [sys.executable, "-I", "-S", script]
+    return (*words, "sh")
 
 
-def nosync(parent: int) -> tuple[str, ...]:
-    """What runs a program so that it never waits for the disk (see nosync.py).
+def never_sync(room: Room) -> Callable[[], object] | None:
+    """What to do in the wrapper's first process so that nothing in it waits for the disk.
 
-    The daemon's state lives no longer than the build. ``parent`` may be 0. Nothing where this
-    Python cannot be started again, for example after its user has changed.
+    The daemon's state lives no longer than the build. None where only a process inside the
+    namespaces can do it, of which ``wrapper`` takes care.
     """
-    if not os.access(sys.executable, os.X_OK):
-        return ()
-    script = os.path.join(os.path.dirname(__file__), "nosync.py")
-    return (sys.executable, "-I", "-S", script, str(parent))
+    if not room.by_root:
+        return None
+    from plp_builder.buildkit import nosync
+
+    return partial(nosync.install, os.uname().machine)
 
 
 def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:

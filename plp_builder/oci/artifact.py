@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,7 +18,7 @@ from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import archive, tar
 from plp_builder.oci.archive import DOCKER_MANIFEST, INDEX, LAYOUT, Image
 from plp_builder.oci.contents import Contents, blob_name
-from plp_builder.oci.model import Descriptor, Digest, Platform, parse_index, shown
+from plp_builder.oci.model import LAYER_TYPE, Descriptor, Digest, Platform, parse_index, shown
 
 OCI = "oci"
 DOCKER = "docker"
@@ -26,6 +26,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 """Names of archives in a directory; compressed ones are refused later, with what to do."""
 
 _MAX_NAMED = 10
+_PLAIN_LAYERS = frozenset({LAYER_TYPE, "application/vnd.docker.image.rootfs.diff.tar"})
 
 
 class Blob(NamedTuple):
@@ -76,7 +77,10 @@ def read(file: BinaryIO, *, check: Callable[[], None]) -> Artifact:
         descriptor.digest: Blob(descriptor, found.members[blob_name(descriptor.digest)].offset)
         for descriptor in found.descriptors
     }
-    return Artifact(found.size, OCI, found.top, blobs, found.images, found.platforms)
+    layers = (layer for image in found.images for layer in image.layers)
+    return Artifact(
+        found.size, OCI, found.top, blobs, found.images, found.platforms, notes_on(layers)
+    )
 
 
 def opened(path: Path) -> BinaryIO:
@@ -106,6 +110,15 @@ def choose(path: Path) -> Path:
         raise _unusable(path, error) from error
     opened(path).close()
     return path
+
+
+def notes_on(layers: Iterable[Descriptor]) -> tuple[str, ...]:
+    """What should be known of the layers: those that are not compressed take long to push."""
+    plain = {layer.digest for layer in layers if layer.media_type in _PLAIN_LAYERS}
+    if not plain:
+        return ()
+    some = "One layer is" if len(plain) == 1 else f"{len(plain)} layers are"
+    return (f"{some} not compressed; layers are pushed as they lie in the archive.",)
 
 
 def _is_docker_form(contents: Contents) -> bool:

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci.archive import DOCKER_MANIFEST, Image
-from plp_builder.oci.artifact import DOCKER, Artifact, Blob
+from plp_builder.oci.artifact import DOCKER, Artifact, Blob, notes_on
 from plp_builder.oci.contents import Contents
 from plp_builder.oci.layers import LayerHash
 from plp_builder.oci.model import (
     CONFIG_TYPE,
+    LAYER_TYPE,
     MANIFEST_TYPE,
     Descriptor,
     Digest,
@@ -35,12 +36,12 @@ from plp_builder.oci.model import (
 )
 from plp_builder.oci.tar import Member, refused_link
 
-_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_MADE = "The archive is in docker load's form: an OCI manifest was made for its image."
 _MEMBERS = ("Config", "RepoTags", "Layers")
 _HEX = r"[0-9a-f]{64}"
 _LINK_NAME = re.compile(rf"{_HEX}/layer\.tar")
 _LINK_TARGET = re.compile(rf"\.\./(?:{_HEX}/layer\.tar|{_HEX}\.tar)")
-_DIGEST_IN_NAME = re.compile(rf"(?:^|/|sha256:)({_HEX})(?:\.json)?")
+_DIGEST_IN_NAME = re.compile(rf"(?:.*/)?(?:sha256:)?({_HEX})(?:\.json)?")
 
 
 class _Entry(NamedTuple):
@@ -76,7 +77,7 @@ def read(contents: Contents) -> Artifact:
         blobs,
         (Image(top, config_descriptor, layers, platform, {}),),
         (platform,) if platform else (),
-        _notes(layers),
+        (_MADE, *notes_on(layers)),
     )
 
 
@@ -134,7 +135,7 @@ def _configuration(contents: Contents, name: str) -> tuple[bytes, Mapping[str, o
     if name not in contents:
         invalid(f"the configuration {shown(name)}", f"of {DOCKER_MANIFEST} is missing")
     data = contents.document(name)
-    promised = _DIGEST_IN_NAME.search(name)
+    promised = _DIGEST_IN_NAME.fullmatch(name)
     if promised and promised[1] != hashlib.sha256(data).hexdigest():
         invalid(f"the configuration {shown(name)}", "has other content than its name says")
     config = document(data, shown(name))
@@ -186,7 +187,7 @@ def _verified_layers(
             invalid(
                 f"the layer {shown(member.name)}", f"has other content than its diff_id {diff_id}"
             )
-        layers.append(Descriptor(_LAYER_TYPE + hashed.suffix, hashed.digest, member.size))
+        layers.append(Descriptor(LAYER_TYPE + hashed.suffix, hashed.digest, member.size))
     return tuple(layers)
 
 
@@ -204,18 +205,6 @@ def _platform(config: Mapping[str, object], name: str) -> Platform | None:
     if config.get("os") and config.get("architecture"):
         return parse_platform(config, shown(name))
     return None
-
-
-def _notes(layers: tuple[Descriptor, ...]) -> tuple[str, ...]:
-    made = "The archive has docker load's form: an OCI manifest was made for it."
-    plain = {layer.digest for layer in layers if layer.media_type == _LAYER_TYPE}
-    if not plain:
-        return (made,)
-    return (
-        made,
-        f"{len(plain)} of its layers are not compressed and are pushed as they are: "
-        "an archive in OCI form would be smaller.",
-    )
 
 
 def _digest(data: bytes) -> Digest:

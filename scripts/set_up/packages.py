@@ -75,6 +75,8 @@ PACKAGES = (
     ),
     _command("docker.io", "dockerd", "tests load archives into a Docker engine", tests_only=True),
     _command("shellcheck", "shellcheck", "make lint checks shell scripts with it", tests_only=True),
+    _command("podman", "podman", "tests read the archives that it saves", tests_only=True),
+    _command("buildah", "buildah", "tests read the archives that it pushes", tests_only=True),
     Package("python3-venv", _has_venv, "the Python environment is made with it", required=True),
 )
 

@@ -98,6 +98,7 @@ def test_dockerfile_not_found(workspace: MakeWorkspace, run_builder: RunBuilder)
     assert "ERROR dockerfile-not-found: Dockerfile not found" in result.stderr
     assert "PLP_DOCKERFILE=docker/Dockerfile" in result.stderr
     assert list(place.build.iterdir()) == []
+    assert result.left_files == ()
 
 
 def test_directory_is_not_writable(workspace: MakeWorkspace, run_builder: RunBuilder) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from plp_builder.buildkit import leftovers, runtime
-from plp_builder.buildkit.daemonless import Daemon, Options
+from plp_builder.buildkit.daemonless import Daemon
+from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import DaemonDied, DaemonNotReady, RootlessNotPermitted, Terminated
@@ -101,6 +102,39 @@ def test_the_command_line_reaches_the_daemon_verbatim(fake: Start) -> None:
         daemon.ready(PATIENCE)
         daemon._watch.until(lambda: bool(daemon.log.text()), seconds=PATIENCE)
         assert daemon.log.text() == [repr(list(flags))]
+
+
+SHOW_ARGUMENTS = "import sys\nprint(sys.argv[1:], file=sys.stderr, flush=True)\n"
+
+
+def test_a_daemon_that_was_rightly_foreseen_goes_on(fake: Start) -> None:
+    with fake(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
+        daemon.start(Options())
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: bool(daemon.log.text()), seconds=PATIENCE)
+        assert len(daemon.log.text()) == 1
+    gone(daemon)
+
+
+def test_a_daemon_that_was_wrongly_foreseen_gives_way(fake: Start) -> None:
+    with fake(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon.start(Options(debug=True))
+        assert not daemon._ready
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: "--debug" in daemon.log.text()[-1], seconds=PATIENCE)
+        marker = os.fsencode(daemon.room.runtime.socket)
+        assert sum(marker in line for line in map(command_line, leftovers.parents())) == 1
+    gone(daemon)
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_the_runtime_directories_are_private(fake: Start) -> None:

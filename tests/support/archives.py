@@ -7,8 +7,12 @@ The structures are those of archives that docker 20.10 and crane 0.22 made, and 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from tests.support import layouts
 from tests.support.layouts import Files, Json, sha256
@@ -191,3 +195,62 @@ def skopeo_copy(
     files["repositories"] = json.dumps({"app": {"1": parent}}).encode()
     change(files)
     return packed(files, links)
+
+
+def write_large(path: Path, sizes: Sequence[int], *, compressed: bool = False) -> None:
+    """An archive of layers that are nothing but zeros, and take no room on the disk.
+
+    Plain it is an OCI layout; compressed it is what crane pull makes, whose layers have to be
+    uncompressed to be verified.
+    """
+    # No two layers of the same size: they would be the same blob.
+    sizes = [size // BLOCK * BLOCK + number * BLOCK for number, size in enumerate(sizes)]
+    diff_ids = [f"sha256:{_sha256_of_zeros(size)}" for size in sizes]
+    config = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": diff_ids}}
+    files: Files = {}
+    if compressed:
+        names = []
+        for size in sizes:
+            data = _gzip_of_zeros(size)
+            names.append(f"{sha256(data)}.tar.gz")
+            files[names[-1]] = data
+        files["config.json"] = json.dumps(config).encode()
+        entry = {"Config": "config.json", "Layers": names}
+        files["manifest.json"] = json.dumps([entry]).encode()
+    else:
+        layers = [
+            {"mediaType": _PLAIN, "digest": digest, "size": size}
+            for digest, size in zip(diff_ids, sizes, strict=True)
+        ]
+        manifest = {
+            "schemaVersion": 2,
+            "config": layouts.add_json(files, config, layouts.CONFIG),
+            "layers": layers,
+        }
+        layouts.finish(files, layouts.add_json(files, manifest, layouts.MANIFEST))
+    with path.open("wb") as file:
+        if not compressed:
+            for digest, size in zip(diff_ids, sizes, strict=True):
+                name = f"blobs/sha256/{digest.removeprefix('sha256:')}"
+                file.write(member(name, size_field=b"%011o\0" % size))
+                file.seek(size, os.SEEK_CUR)
+        file.write(packed(files))
+
+
+def _sha256_of_zeros(size: int) -> str:
+    hashed = hashlib.sha256()
+    for chunk in _zeros(size):
+        hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+def _gzip_of_zeros(size: int) -> bytes:
+    stream = zlib.compressobj(1, wbits=31)
+    return b"".join(map(stream.compress, _zeros(size))) + stream.flush()
+
+
+def _zeros(size: int) -> Iterator[memoryview]:
+    chunk = memoryview(bytes(1024 * 1024))
+    while size:
+        yield chunk[:size]
+        size -= min(size, len(chunk))

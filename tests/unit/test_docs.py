@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from plp_builder import errors
-from plp_builder.settings import NOT_IMPLEMENTED, VARIABLES, Settings, described, load
+from plp_builder.settings import NOT_IMPLEMENTED, VARIABLES, Settings, load
+from plp_builder.variables import Model, by_name, described
+from publisher import settings as publishing
+from publisher.names import NAMES as PUBLISHER_NAMES
+from publisher.results import Failed, Outcome, TagOutcome, result_file
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+PUBLISHING = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
 TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,37 +32,53 @@ LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
 EMPTY = (None, "", ())
 
 
-def default(field: str) -> str:
+def default(model: type[Model], field: str) -> str:
     """How the documents write the default of a setting."""
-    info = Settings.model_fields[field]
+    info = model.model_fields[field]
     if info.default in EMPTY:
         return "empty"
     special = {True: "true", False: "false"} if isinstance(info.default, bool) else {}
-    return f"`{described(field).default or special.get(info.default, info.default)}`"
+    return f"`{described(model, field).default or special.get(info.default, info.default)}`"
 
 
-DEFAULTS = {variable: default(field) for variable, field in VARIABLES.items()}
+def defaults(model: type[Model]) -> Mapping[str, str]:
+    """Every variable of a program with its default."""
+    return {variable: default(model, field) for variable, field in by_name(model).items()}
+
+
+DEFAULTS = defaults(Settings)
+PUBLISHERS = {*publishing.VARIABLES, *PUBLISHER_NAMES.aliases.values()}
+"""The variables of the publisher under all their names."""
 
 
 @pytest.mark.parametrize(
-    ("page", "form"), [(README, ROW), (CONFIGURATION, SECTION)], ids=["README", "configuration"]
+    ("page", "form", "model"),
+    [
+        (README, ROW, Settings),
+        (CONFIGURATION, SECTION, Settings),
+        (PUBLISHING, ROW, publishing.Settings),
+    ],
+    ids=["README", "configuration", "publishing"],
 )
-def test_every_variable_is_documented_with_its_default(page: str, form: re.Pattern[str]) -> None:
+def test_every_variable_is_documented_with_its_default(
+    page: str, form: re.Pattern[str], model: type[Model]
+) -> None:
     documented = form.findall(page)
-    assert dict(documented) == DEFAULTS
-    assert len(documented) == len(DEFAULTS)
+    assert dict(documented) == defaults(model)
+    assert len(documented) == len(defaults(model))
 
 
 @pytest.mark.parametrize("page", [README, CONFIGURATION], ids=["README", "configuration"])
 def test_what_is_not_implemented_is_named(page: str) -> None:
     named = set(re.findall(r"`((?:PLP_|GIT_|BUILDKITD_|SOURCE_)[A-Z_]+)[`=]", page))
-    assert named - set(DEFAULTS) - {"BUILDKITD_FLAGS"} == set(NOT_IMPLEMENTED)
+    others = PUBLISHERS - set(NOT_IMPLEMENTED)
+    assert named - set(DEFAULTS) - others - {"BUILDKITD_FLAGS"} == set(NOT_IMPLEMENTED)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_page_speaks_of_an_unknown_variable(path: Path) -> None:
     named = set(re.findall(r"\bPLP_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
-    assert named <= {*DEFAULTS, *NOT_IMPLEMENTED}
+    assert named <= {*DEFAULTS, *NOT_IMPLEMENTED, *PUBLISHERS}
 
 
 def families(failure: type[errors.Failure]) -> set[type[errors.Failure]]:
@@ -108,10 +131,11 @@ def test_the_examples_of_quoting_mean_what_they_seem_to() -> None:
     assert settings.ssh[-1] == ("github", (Path("/keys/first"), Path("/keys/second")))
 
 
-def test_the_architecture_names_every_module() -> None:
-    tree = ARCHITECTURE.partition("plp_builder/\n")[2].partition("publisher/")[0]
+@pytest.mark.parametrize("program", ["plp_builder", "publisher"])
+def test_the_architecture_names_every_module(program: str) -> None:
+    tree = re.split(r"^(?! )", ARCHITECTURE.partition(f"\n{program}/\n")[2], flags=re.MULTILINE)[0]
     named = re.findall(r"^  (\w+(?:\.py|/)) ", tree, re.MULTILINE)
-    package = ROOT / "plp_builder"
+    package = ROOT / program
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
     rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert sorted(named) == sorted(modules | rooms)
@@ -131,7 +155,44 @@ def test_lines_of_prose_fit_a_window(path: Path) -> None:
     assert [line for line in prose.splitlines() if len(line) > 102 and line[0] != "|"] == []
 
 
-def test_links_within_the_readme_lead_somewhere() -> None:
-    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+def anchors(path: Path) -> set[str]:
+    """What can follow the # in a link to a page."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_to_titles_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    lost = [link for link in links if link[1] not in anchors(path.parent / (link[0] or path.name))]
+    assert lost == []
+
+
+EXAMPLES = re.findall(r"```(?:sh|yaml)\n(.*?)```", PUBLISHING, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=["shell", "github", "gitlab", "tekton"])
+def test_the_examples_of_publishing_give_what_is_required(example: str) -> None:
+    """Values of CI systems stand for something: each gets a text that its variable accepts."""
+    named = set(re.findall(r"\b((?:PLP_[A-Z_]+|DOCKER_CONFIG)\b)(?=[:=,])", example))
+    assert named <= PUBLISHERS
+    accepted = {
+        "PLP_IMAGE_REPOSITORY": "registry.example.com/team/app",
+        "PLP_COMMIT_SHA": "0123456",
+        "PLP_PULL_REQUEST_NUMBER": "",
+        "PLP_MERGE_REQUEST_NUMBER": "",
+        "PLP_IS_DEFAULT_BRANCH": "true",
+    }
+    publishing.load({name: accepted.get(name, f"/x/{name}") for name in named})
+
+
+def test_the_members_of_the_result_are_documented() -> None:
+    tag = TagOutcome("main", "pushed")
+    outcome = Outcome(
+        "r/a", "sha256:0", "", (tag,), Path("a.tar"), 1, (), 1, 1.0, 0, dry_run=False, notes=()
+    )
+    failed = Failed(errors.ArchiveInvalid("no archive"), outcome)
+    table = PUBLISHING.partition("## Results for programs")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(json.loads(result_file.text(failed, str)))

@@ -113,9 +113,10 @@ def test_what_every_build_imports_first_is_cheap(module: Module) -> None:
     assert not {name for name in imported if name.partition(".")[0] in LIBRARIES}
 
 
-def test_the_program_starts_without_any_library() -> None:
+@pytest.mark.parametrize("program", ["plp_builder", "publisher"])
+def test_a_program_starts_without_any_library(program: str) -> None:
     """Signals are listened to before anything slow is imported."""
-    imported = at_start(BUILDER, "plp_builder.__main__")
+    imported = at_start(MODULES, f"{program}.__main__")
     assert not {name for name in imported if name.partition(".")[0] in LIBRARIES}
     assert not imported & STDLIB_TOO_DEAR
 
@@ -135,7 +136,7 @@ def test_each_library_has_one_room(library: str, room: str) -> None:
 def test_only_one_module_starts_processes(module: Module) -> None:
     """Constants such as ``subprocess.PIPE`` may be named elsewhere.
 
-    ``nosync`` is no module of the program but a script, which becomes the program it is given.
+    ``nosync`` is a script as well, which becomes the program that it is given.
     """
     started = {
         f"{library}.{name}"

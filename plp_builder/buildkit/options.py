@@ -1,0 +1,48 @@
+"""What the settings ask of the daemon, and when that is known before they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from plp_builder.naming import PREFIX
+from plp_builder.syntax.names import NAMES, OF_PUBLISHER
+
+_SAY_NOTHING = frozenset(
+    {"PLP_SOURCE_PATH", "PLP_BUILD_PATH", "PLP_CACHE_PATH", "PLP_CONTEXT", "PLP_DOCKERFILE"}
+    | {"GIT_REPOSITORY_URL", "GIT_SHA"}
+)
+"""Paths and texts: no daemon differs by them, and no reader refuses one that is plain."""
+
+_PLAIN_LENGTH = 1000
+_WITHOUT_PREFIX = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
+
+
+class Options(NamedTuple):
+    """What the settings ask of the daemon. ``config`` is the text of buildkitd.toml."""
+
+    config: str = ""
+    flags: tuple[str, ...] = ()
+    debug: bool = False
+    offline: bool = False
+    host_network: bool = False
+
+
+def foreseen(environ: Mapping[str, str]) -> Options | None:
+    """What the settings will ask of the daemon, where that is plain without reading them.
+
+    Importing the library that reads them takes as long as a daemon's start. None as soon as
+    anything is set that may concern the daemon or may be refused, since a setting that cannot be
+    used is told before any daemon runs.
+    """
+    said = [
+        text
+        for name, text in environ.items()
+        if text and (name.startswith(PREFIX) or name in _WITHOUT_PREFIX)
+        if name not in OF_PUBLISHER and not (name in _SAY_NOTHING and _plain(text))
+    ]
+    return None if said else Options()
+
+
+def _plain(text: str) -> bool:
+    return len(text) <= _PLAIN_LENGTH and text.isprintable()

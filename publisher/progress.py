@@ -1,0 +1,38 @@
+"""How far a long push is: a line every few seconds, none for a short one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plp_builder import log
+from plp_builder.terminal import human_duration, human_size
+
+INTERVAL = 10.0
+
+
+class Progress:
+    """Tells what ``sent`` counts, of ``total`` bytes; ``clock`` gives seconds."""
+
+    def __init__(self, total: int, sent: Callable[[], int], clock: Callable[[], float]) -> None:
+        self._total = total
+        self._sent = sent
+        self._clock = clock
+        self._began = self._told = clock()
+        self._last = 0
+
+    def tick(self) -> None:
+        """Tell it when it is time; called as often as one likes."""
+        now = self._clock()
+        if now - self._told < INTERVAL:
+            return
+        sent = self._sent()
+        rate = (sent - self._last) / (now - self._told)
+        log.info(
+            "pushing",
+            sent=human_size(sent),
+            of=human_size(self._total),
+            share=f"{min(100, 100 * sent // max(self._total, 1))}%",
+            rate=f"{human_size(round(rate))}/s",
+            time=human_duration(now - self._began),
+        )
+        self._told, self._last = now, sent

@@ -1,0 +1,122 @@
+"""The archive, verified in a thread of its own while everything else gets ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+
+from plp_builder.errors import ArchiveInvalid
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from plp_builder.oci.artifact import Artifact
+
+SWITCH_INTERVAL = 1e-4
+"""Hashing needs Python only for a moment between two megabytes. With the usual 5 ms, an import in
+the other thread would make it wait for most of the time."""
+
+
+class Verified(NamedTuple):
+    """An archive whose content was checked, still open, and how it looked at that time."""
+
+    path: Path
+    file: BinaryIO
+    artifact: Artifact
+    seconds: float
+    looked: tuple[int, ...]
+
+    def changed(self) -> bool:
+        """Whether somebody has written to the file since."""
+        return _look(self.file.fileno()) != self.looked
+
+
+def _look(descriptor: int) -> tuple[int, ...]:
+    found = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class _CalledOff(Exception):
+    """Nobody wants to know any more."""
+
+
+class Verification:
+    """Begins with ``with``, and is called off at the end of the block."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        """``check`` is called by another thread every few MB, and raises to stop."""
+        self.path = path
+        self._check = check
+        self._verified: Verified | None = None
+        self._error: BaseException | None = None
+        self._called_off = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._called_off = True
+        self._join()
+        if self._verified:
+            self._verified.file.close()
+
+    def result(self) -> Verified:
+        """Wait for the end. Raises ArchiveInvalid, or what ``check`` raised."""
+        self._join()
+        if self._error is not None:
+            raise self._error
+        if self._verified is None:
+            raise ValueError("the verification was called off")
+        return self._verified
+
+    def _join(self) -> None:
+        self._thread.join()
+        sys.setswitchinterval(self._interval)
+
+    def _look_up(self) -> None:
+        if self._called_off:
+            raise _CalledOff
+        self._check()
+
+    def _run(self) -> None:
+        try:
+            self._verified = _verify(self.path, self._look_up)
+        except _CalledOff:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._error = error
+
+
+def _verify(path: Path, check: Callable[[], None]) -> Verified:
+    from plp_builder.oci import artifact
+
+    began = time.monotonic()
+    path = artifact.choose(path)
+    file = artifact.opened(path)
+    try:
+        looked = _look(file.fileno())
+        found = artifact.read(file, check=check)
+        verified = Verified(path, file, found, time.monotonic() - began, looked)
+        if verified.changed():
+            raise ArchiveInvalid(f"{path} changed while it was verified")
+    except OSError as error:
+        file.close()
+        raise ArchiveInvalid(f"{path} cannot be read", why=[str(error)]) from error
+    except BaseException:
+        file.close()
+        raise
+    return verified
