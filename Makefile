@@ -18,10 +18,8 @@ test: ## Set up, then unit and integration tests with coverage
 setup: ## Bring what is missing, for tests too: packages, Python environment, tools in bin/
 	@scripts/setup
 
-lint: setup ## Check style and types
-	$(VENV)/ruff check .
-	$(VENV)/ruff format --check .
-	$(VENV)/mypy
+lint: setup ## Check style and types, workflows, actions and shell scripts
+	@scripts/lint
 
 format: setup ## Put the code into the project's style
 	$(VENV)/ruff check --fix .
