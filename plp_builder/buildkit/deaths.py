@@ -43,6 +43,10 @@ def explain(
         hint = "Correct the file that PLP_BUILDKITD_CONFIG names."
     elif "no space left on device" in text:
         hint = "Make room where TMPDIR points (else /tmp): the daemon's state is there."
+    elif "read-only file system" in text:
+        hint = "Give it a writable /tmp; in a container started with --read-only add --tmpfs /tmp."
+    elif "failed to create new os thread" in text or "resource temporarily unavailable" in text:
+        hint = "Raise the limit of processes: in Docker --pids-limit, on a machine ulimit -u."
     elif code is not None and code in (-9, 137):
         hint = "It was killed, most likely for want of memory: raise the container's limit."
     else:

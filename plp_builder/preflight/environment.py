@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_environment", "daemon_user", "findings", "not_permitted", "read_facts"]
 
+GIVING_AWAY = {0: "CHOWN", 1: "DAC_OVERRIDE", 5: "KILL", 6: "SETGID", 7: "SETUID"}
+"""What root needs to give the daemon to a user and to end it again, by linux/capability.h."""
+
 NEEDED_IDS = 65536
 PREFERRED_UID = 1000
 
@@ -143,17 +146,31 @@ def _root_daemon(facts: Facts) -> Finding:
         return Finding("privileges", True, "root with CAP_SYS_ADMIN")
     causes = [finding for finding in _shared_rootless(facts) if finding.ok is False]
     text = "; ".join(["root has no CAP_SYS_ADMIN", *(finding.text for finding in causes)])
-    return Finding("privileges", False, text, CONTAINER_HINT)
+    hints = " ".join(dict.fromkeys(finding.hint for finding in causes))
+    return Finding("privileges", False, text, f"{hints} {CONTAINER_HINT}".strip())
 
 
 def _shared_rootless(facts: Facts) -> tuple[Finding, ...]:
     """What does not depend on which user it is."""
     return (
+        _giving_away(facts),
         _id_mapper(facts, "newuidmap", facts.newuidmap),
         _id_mapper(facts, "newgidmap", facts.newgidmap),
         _no_new_privileges(facts),
         _user_namespaces(facts),
     )
+
+
+def _giving_away(facts: Facts) -> Finding:
+    """What lets root give the daemon away; everybody else keeps it."""
+    name = "capabilities"
+    lacking = [word for bit, word in GIVING_AWAY.items() if not facts.has_capability(bit)]
+    if facts.uid != 0 or not lacking:
+        return Finding(name, True, "sufficient")
+    words = ", ".join(f"CAP_{word}" for word in lacking)
+    flags = " ".join(f"--cap-add {word}" for word in lacking)
+    text = f"root has no {words}, and cannot give the daemon to another user"
+    return Finding(name, False, text, f"Docker: add {flags}.")
 
 
 def _id_mapper(facts: Facts, name: str, mapper: IdMapper | None) -> Finding:
@@ -166,6 +183,14 @@ def _id_mapper(facts: Facts, name: str, mapper: IdMapper | None) -> Finding:
             f"{mapper.path} may not set ids: it has neither the setuid bit nor a file capability",
             f"As root: chmod u+s {mapper.path} "
             f"(or setcap cap_set{name[3]}id=ep {mapper.path} on a container image).",
+        )
+    bit = 7 if name == "newuidmap" else 6
+    if mapper.capability and not facts.has_bounding(bit):
+        return Finding(
+            name,
+            False,
+            f"{mapper.path} may not set ids: the container has no CAP_{GIVING_AWAY[bit]}",
+            f"Docker: add --cap-add {GIVING_AWAY[bit]}.",
         )
     if mapper.nosuid:
         return Finding(

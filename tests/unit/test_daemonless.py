@@ -116,6 +116,8 @@ def test_a_death_in_the_middle_of_a_build_is_no_matter_of_permission() -> None:
         (["Incorrect Usage: flag provided but not defined: -no"], 1, "PLP_BUILDKITD_FLAGS"),
         (["buildkitd: failed to load config /c.toml"], 1, "PLP_BUILDKITD_CONFIG"),
         (["level=warning no fsverity", "buildkitd: no space left on device"], 1, "TMPDIR"),
+        (["[rootlesskit:child ] error: mkdir /tmp/x: read-only file system"], 1, "--tmpfs /tmp"),
+        (["runtime: failed to create new OS thread (errno=11)"], 2, "--pids-limit"),
         ([], -9, "memory"),
         (["something else"], 3, "PLP_DEBUG=true"),
     ],

@@ -386,3 +386,24 @@ def test_the_doctor_s_table() -> None:
     ]
     assert list(doctor.table(found[:2]))[-1].startswith("A build would run here; 1 of 2")
     assert list(doctor.table(found[:1]))[-1] == "A build would run here: all 1 checks are fine."
+
+
+@pytest.mark.parametrize("bit", environment.GIVING_AWAY)
+def test_root_without_a_capability_to_give_the_daemon_away_is_told_which_to_add(bit: int) -> None:
+    lacking = ALL & ~(1 << bit) & WITHOUT_SYS_ADMIN
+    given = MACHINE._replace(effective=lacking, bounding=lacking)
+    with pytest.raises(RootlessNotPermitted, match="operation not permitted") as caught:
+        environment.check_environment(given)
+    assert f"CAP_{environment.GIVING_AWAY[bit]}" in caught.value.why[0]
+    assert f"--cap-add {environment.GIVING_AWAY[bit]}" in caught.value.hint
+
+
+@pytest.mark.parametrize("bit", [6, 7])
+def test_a_file_capability_that_the_container_lacks_is_named(bit: int) -> None:
+    mapper = MACHINE.newuidmap
+    assert mapper is not None
+    capable = mapper._replace(setuid_root=False, capability=True)
+    given = AS_ANN._replace(bounding=ALL & ~(1 << bit), newuidmap=capable, newgidmap=capable)
+    with pytest.raises(RootlessNotPermitted) as caught:
+        environment.check_environment(given)
+    assert caught.value.hint == f"Docker: add --cap-add {environment.GIVING_AWAY[bit]}."
