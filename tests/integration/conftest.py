@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import builder, engine, machine, processes, registry
+from tests.support import builder, machine, processes, registry
 from tests.support import skopeo as skopeos
 from tests.support.builder import MakeWorkspace, Run, RunBuilder, StartBuilder, Workspace
-from tests.support.engine import Engine
 from tests.support.machine import Tools, User
 from tests.support.registries import Registries
 from tests.support.registry import Registry
@@ -132,13 +131,6 @@ def guarded_registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
 def skopeo(request: pytest.FixtureRequest) -> Skopeo:
     """Runs the test once with the machine's skopeo and once with a newer one."""
     return skopeos.find(request.param)
-
-
-@pytest.fixture(scope="session")
-def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The machine's Docker engine, else one of this test run."""
-    with engine.available(tmp_path_factory.mktemp("engine")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")
