@@ -21,6 +21,7 @@ from plp_builder.oci.artifact import Artifact
 from tests.support import archives, layouts, malformed
 from tests.support.archives import END, member
 from tests.support.layouts import Files
+from tests.support.malformed.making import index_of
 
 MANIFEST = layouts.MANIFEST
 LAYERS = tuple(member(name, name.encode()) + END for name in ("one", "two", "one"))
@@ -75,8 +76,8 @@ def test_platforms_and_attestations_are_all_reachable() -> None:
         layouts.add_image(files, [name.encode()], platform={"os": system, "architecture": name})
         for name, system in (("amd64", "linux"), ("arm64", "linux"), ("unknown", "unknown"))
     ]
-    inner = malformed._index_of(files, images)
-    top = malformed._index_of(files, [inner])
+    inner = index_of(files, images)
+    top = index_of(files, [inner])
     data = archives.packed(layouts.finish(files, top))
     found = read(data)
     consistent(data, found)
