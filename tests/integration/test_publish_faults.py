@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support import layouts, publisher, scripted_registry
-from tests.support.publisher import Result
+from tests.support import layouts, publication, scripted_registry
+from tests.support.publication import Result
 from tests.support.registries import Clients
 from tests.support.registry_store import Repository, digest_of
 from tests.support.scripted_registry import FAULTS, ScriptedRegistry
@@ -174,7 +174,7 @@ def run_cell(cell: Cell, archive: Path, skopeo: Skopeo, directory: Path) -> list
     more = {"PLP_STALL_TIMEOUT": "3s"} if cell.fault == "stall" else {}
     with registry_with_older("token" if cell.endpoint == "token" else "basic") as registry:
         registry.fail(cell.endpoint, FAULTS[cell.fault], cell.times)
-        result = publisher.run(variables(registry, archive, **more), skopeo, home)
+        result = publication.run(variables(registry, archive, **more), skopeo, home)
         registry.forgive()
         met = any(seen.endpoint == cell.endpoint for seen in registry.seen)
         problems = [] if met else ["no request met the fault"]
@@ -280,19 +280,19 @@ def test_a_second_run_completes_the_first(archive: Path, skopeo: Skopeo, tmp_pat
     with registry_with_older("basic") as registry:
         env = variables(registry, archive, PLP_PUSH_RETRIES="0")
         registry.fail("manifest-put", FAULTS["503"], None, where="/main-0123456")
-        first = publisher.run(env, skopeo, tmp_path / "first")
+        first = publication.run(env, skopeo, tmp_path / "first")
         assert (first.code, first.error) == (1, "push-failed"), first.stderr
         digest = content(archive).tags[""]
         assert registry.tags(REPOSITORY)["1.2.3"] == digest
         assert registry.tags(REPOSITORY)["latest"] != digest
         registry.forgive()
         registry.seen.clear()
-        second = publisher.run(env, skopeo, tmp_path / "second")
+        second = publication.run(env, skopeo, tmp_path / "second")
         assert second.code == 0, second.stderr
         assert registry.tags(REPOSITORY) == dict.fromkeys(STAYING | MOVING, digest)
         assert not [seen for seen in registry.seen if seen.endpoint.startswith("upload")]
         registry.seen.clear()
-        third = publisher.run(env, skopeo, tmp_path / "third")
+        third = publication.run(env, skopeo, tmp_path / "third")
         assert third.code == 0, third.stderr
         assert {seen.method for seen in registry.seen} == {"GET"}
         states = {tag["name"]: tag["state"] for tag in third.document["tags"]}
