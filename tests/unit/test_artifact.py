@@ -18,10 +18,17 @@ from hypothesis import strategies as st
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import artifact, layers
 from plp_builder.oci.artifact import Artifact
+from plp_builder.oci.model import (
+    Descriptor,
+    Digest,
+    Platform,
+    descriptor_members,
+    parse_descriptor,
+)
 from tests.support import archives, layouts, malformed
 from tests.support.archives import END, member
 from tests.support.layouts import Files
-from tests.support.malformed.making import index_of
+from tests.support.malformed.making import NOWHERE, index_of
 
 MANIFEST = layouts.MANIFEST
 LAYERS = tuple(member(name, name.encode()) + END for name in ("one", "two", "one"))
@@ -134,6 +141,14 @@ def test_a_descriptor_may_hold_its_blob() -> None:
     top = layouts.add_json(files, manifest, MANIFEST)
     data = archives.packed(layouts.finish(files, top))
     consistent(data, read(data))
+
+
+def test_descriptors_are_written_as_they_are_read() -> None:
+    platform = Platform("linux", "arm64", "v8")
+    urls = ("https://example.com/layer",)
+    digest = Digest(NOWHERE)
+    descriptor = Descriptor("a/b", digest, 1, {"a": "b"}, platform, urls)
+    assert parse_descriptor(descriptor_members(descriptor), "it") == descriptor
 
 
 @pytest.mark.parametrize(
@@ -377,8 +392,9 @@ def test_an_unpacked_layout_comes_with_the_next_step(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.tar", tmp_path / "no" / "directory"):
-        with pytest.raises(ArchiveInvalid, match="There is no archive at"):
-            artifact.choose(path)
+        for look in (artifact.choose, artifact.opened):
+            with pytest.raises(ArchiveInvalid, match="There is no archive at"):
+                look(path)
     (tmp_path / "file").touch()
     with pytest.raises(ArchiveInvalid, match="cannot be read") as refused:
         artifact.choose(tmp_path / "file" / "x")

@@ -119,6 +119,8 @@ def _docker_form() -> dict[str, Make]:
     ids = {"type": "layers", "diff_ids": ["sha512:" + "0" * 128] * 3}
     short = {"type": "layers", "diff_ids": ["sha256:abc"] * 3}
     return {
+        "saved-no-image": _saved(lambda files: files.update({"manifest.json": b"[]"})),
+        "saved-images-no-objects": _saved(lambda files: files.update({"manifest.json": b"[1]"})),
         "saved-two-images": _saved(two_images),
         "saved-config-missing": _saved(config_missing),
         "saved-config-changed": _saved(other_config),
