@@ -207,9 +207,11 @@ def test_a_bad_archive_is_told_before_anything_is_sent(
 
 
 def test_missing_variables_are_told_before_the_archive_is(tmp_path: Path) -> None:
-    env = environment(tmp_path / "none.tar", "", {"PLP_COMMIT_SHA": None})
-    result = run(env, tmp_path)
+    told = tmp_path / "result.json"
+    more = {"PLP_COMMIT_SHA": None, "PLP_RESULT_FILE": str(told)}
+    result = run(environment(tmp_path / "none.tar", "", more), tmp_path)
     assert result.code == 4, result.stderr
+    assert json.loads(told.read_text())["error"]["name"] == "variable-missing"
     assert "PLP_IMAGE_REPOSITORY" in result.stderr
     assert "PLP_COMMIT_SHA" in result.stderr
 
