@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import imports, report
+from benchmarks import imports, publish, report
 from benchmarks.measure import Run, spread
 from benchmarks.stage import ROOT, Stage, set_up
 from benchmarks.subjects import Place, Side, Variant
@@ -27,7 +27,7 @@ from tests.support.generate import large_layer, many_files
 
 ROUNDS, QUICK_ROUNDS = 21, 7
 SIDES: tuple[Side, Side] = ("builder", "upstream")
-PARTS = ("imports", "compare", "memory")
+PARTS = ("imports", "compare", "memory", "publish")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "memory" in options.only:
             results["memory"] = _memory(stage, variants[-1])
             _tell(report.memory(results["memory"]))
+        if "publish" in options.only:
+            published = list(publish.costs(work, min(options.rounds, QUICK_ROUNDS)))
+            results["publish"] = [_plain(cost._asdict()) for cost in published]
+            _tell(report.publish(published, publish.skopeo_version()))
         if options.json:
             options.json.write_text(json.dumps(results, indent=2) + "\n")
     except SetupError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.imports import Cost
 from benchmarks.measure import Spread
+from benchmarks.publish import Cost as PublishCost
 
 MILLI = 1000
 MEBI = 1 << 20
@@ -45,6 +46,20 @@ def imports(costs: Sequence[Cost]) -> Iterator[str]:
     for cost in costs:
         more = (cost.seconds.median - base) * MILLI
         yield f"{cost.statement:<32}{_ms(cost.seconds):>22}{more:>+8.0f}"
+
+
+def publish(costs: Sequence[PublishCost], skopeo: str) -> Iterator[str]:
+    """1 GiB to a new registry on loopback, whole process, beside plain `skopeo copy`."""
+    yield f"1 GiB to a registry on loopback, seconds: median (middle half); {skopeo}"
+    titles = ("seconds", "ratio", "extra disk", "own memory")
+    yield f"{'layers':<8}{'subject':<12}" + "".join(f"{title:>20}" for title in titles)
+    for cost in costs:
+        of = cost.seconds
+        seconds = f"{of.median:.2f} ({of.low:.2f}-{of.high:.2f})"
+        ratio = f"{cost.ratio:.2f}" if cost.ratio else ""
+        disk, own = (f"{value / MEBI:.0f} MiB" for value in (cost.disk, cost.memory))
+        row = f"{cost.layers:<8}{cost.subject:<12}{seconds:>20}{ratio:>20}{disk:>20}{own:>20}"
+        yield row
 
 
 def _ms(value: Spread | None) -> str:

@@ -39,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(usage.text())
         case ["--version"]:
             from plp_builder import __version__
+            from publisher import skopeo
 
             print(f"plp-container-image-publisher {__version__}")
+            print(f"skopeo {skopeo.version(os.environ)}")
         case unknown:
             print(f"unknown arguments: {' '.join(map(ascii, unknown))}", file=sys.stderr)
             print("The publisher is driven by environment variables: see --help.", file=sys.stderr)

@@ -76,10 +76,15 @@ class Credentials(NamedTuple):
         return f"Credentials(origin={self.origin!r})"
 
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show: password and token, also as HTTP and the authfile carry them."""
+        """What no log may show: password and token, also in the forms in which HTTP has them."""
         plain = [text for text in (self.password, self.identity_token) if text]
         pair = [_base64(f"{self.username}:{self.password}")] if self.password else []
-        return (*plain, *pair, *map(_base64, plain))
+        forms = [
+            form
+            for text in plain
+            for form in (_base64(text), _quoted(text, ""), _quoted(text, "/"))
+        ]
+        return tuple(dict.fromkeys((*plain, *pair, *forms)))
 
 
 class AuthFile(MemoryFile):
@@ -237,6 +242,13 @@ def _entry(credentials: Credentials) -> dict[str, str]:
     username = credentials.username or ("<token>" if token else "")
     auth = {"auth": _base64(f"{username}:{credentials.password}")}
     return {**auth, "identitytoken": token} if token else auth
+
+
+def _quoted(text: str, safe: str) -> str:
+    """As an address or a form has it (RFC 3986, section 2.1)."""
+    from urllib.parse import quote
+
+    return quote(text, safe, errors="surrogateescape")
 
 
 def _base64(text: str) -> str:

@@ -44,7 +44,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
             watch = stack.enter_context(Watch(stop))
             early = Path(environ.get("PLP_ARTIFACT_PATH") or DEFAULT_ARCHIVE)
             verification = stack.enter_context(Verification(early, stop.check))
-            settings = run.settings = _settings(environ)
+            settings = _settings(environ, run)
             outcome = publish(settings, environ, verification, watch, stack, run)
     except ArchiveInvalid as failure:
         invalid = ArtifactInvalid(failure.what, why=failure.why, hint=failure.hint)
@@ -212,13 +212,19 @@ class Run:
         )
 
 
-def _settings(environ: Mapping[str, str]) -> Settings:
-    """The settings; from here on the log is as they say."""
+def _settings(environ: Mapping[str, str], run: Run) -> Settings:
+    """The settings; from here on the log is as they say, and results go where they say.
+
+    Raises SettingInvalid, which the results tell as well, as far as they can be used.
+    """
     from publisher import settings as variables
 
-    settings = variables.load(environ)
-    _configure_log(environ, settings, variables.secret_values(settings))
-    return settings
+    read = variables.load_usable(environ)
+    run.settings = read.settings
+    _configure_log(environ, read.settings, variables.secret_values(read.settings))
+    if read.failure is not None:
+        raise read.failure
+    return read.settings
 
 
 def _configure_log(

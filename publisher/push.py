@@ -29,11 +29,14 @@ NOT_THERE = frozenset({Kind.ABSENT, Kind.REPOSITORY})
 
 
 class Seen(NamedTuple):
-    """What a tag points to in the registry: a digest, or "" for nothing; or why nobody knows."""
+    """What a tag points to in the registry: a digest, or "" for nothing; or why nobody knows.
+
+    ``document`` is the manifest itself, None if it is no JSON.
+    """
 
     digest: str = ""
     fault: Fault | None = None
-    manifest: bool = False
+    document: object = None
 
 
 class Push:
@@ -112,7 +115,7 @@ class Push:
                     continue
                 fault = seen.fault or self._differs(name, seen.digest)
                 # Another job may have moved a moving tag since: it is not ours to move back.
-                foreign = moving and seen.manifest and seen.digest != before.get(name)
+                foreign = moving and seen.digest != before.get(name) and self._is_foreign(seen)
                 if fault.kind is Kind.DIFFERS and not foreign:
                     again.append(name)
                 worst = fault if worst is None or worst.passing else worst
@@ -146,6 +149,12 @@ class Push:
         registry = self._runner.registry
         commands = [skopeo.inspect(registry, registry.tag(name)) for name in names]
         return list(zip(names, map(_seen, self._runner.run_all(commands)), strict=True))
+
+    def _is_foreign(self, seen: Seen) -> bool:
+        """Whether this is a manifest of another image, and not ours with damaged bytes."""
+        if not isinstance(seen.document, dict) or "schemaVersion" not in seen.document:
+            return False
+        return seen.document != _parsed(self._verified.top())
 
     def _differs(self, name: str, digest: str) -> Fault:
         shown = f"points to {digest}" if digest else "is not there"
@@ -185,12 +194,11 @@ def _seen(ended: skopeo.Ended) -> Seen:
     if ended.fault is not None:
         return Seen() if ended.fault.kind in NOT_THERE else Seen(fault=ended.fault)
     digest = f"sha256:{hashlib.sha256(ended.output).hexdigest()}"
-    return Seen(digest, manifest=_is_manifest(ended.output))
+    return Seen(digest, document=_parsed(ended.output))
 
 
-def _is_manifest(data: bytes) -> bool:
+def _parsed(data: bytes) -> object:
     try:
-        document = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("schemaVersion") == 2
+        return None

@@ -11,15 +11,18 @@ from functools import partial
 from typing import NamedTuple
 
 from plp_builder import log, process
+from plp_builder.errors import Failure
 from plp_builder.oci.model import MAX_DOCUMENT_SIZE
 from plp_builder.process import Child, Watch
 from plp_builder.streams import Lines, Tail
+from plp_builder.terminal import decode
 from publisher.faults import Fault, Kind, classify
 
 AT_ONCE = 4
 """Small questions asked at the same time."""
 TICK = 0.5
 LAST_WORDS = 5.0
+VERSION_WAIT = 10.0
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PASSED = frozenset(
@@ -91,6 +94,15 @@ def inspect(registry: Registry, image: str) -> tuple[str, ...]:
 
 def _truth(value: bool) -> str:
     return "true" if value else "false"
+
+
+def version(environ: Mapping[str, str]) -> str:
+    """The version of the skopeo on PATH, or "not found"."""
+    try:
+        done = process.run(["skopeo", "--version"], env=environment(environ), timeout=VERSION_WAIT)
+    except Failure:
+        return "not found"
+    return decode(done.stdout).removeprefix("skopeo version ").strip() or "unknown"
 
 
 def environment(environ: Mapping[str, str], bundle: str = "") -> dict[str, str]:

@@ -33,6 +33,7 @@ MAX_CONNECTIONS = 64
 FIRST_WORDS = 10
 """Seconds that a connection has for its first request."""
 IDLE = 120
+MAX_RANGE = 50
 CHUNK = 1 << 20
 TLS_HANDSHAKE = 0x16
 """First byte of a ClientHello (RFC 8446, 5.1): skopeo tries TLS before plain HTTP."""
@@ -124,7 +125,7 @@ def _range(text: str, size: int) -> tuple[int, int]:
     begin, dash, end = text.removeprefix("bytes=").partition("-")
     if not text.startswith("bytes=") or not dash or not begin.isdigit():
         return 0, size
-    if end and not end.isdigit():
+    if (end and not end.isdigit()) or len(text) > MAX_RANGE:
         return 0, size
     first, last = int(begin), min(int(end) if end else size - 1, size - 1)
     return (first, last - first + 1) if first <= last else (0, -1)

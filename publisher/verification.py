@@ -31,6 +31,13 @@ class Verified(NamedTuple):
     seconds: float
     looked: tuple[int, ...]
 
+    def top(self) -> bytes:
+        """The manifest or index that tags will point to, as it is in the file now."""
+        blob = self.artifact.blobs[self.artifact.top.digest]
+        if blob.data is not None:
+            return blob.data
+        return os.pread(self.file.fileno(), blob.descriptor.size, blob.offset)
+
     def changed(self) -> bool:
         """Whether somebody has written to the file since."""
         return _look(self.file.fileno()) != self.looked

@@ -72,6 +72,7 @@ def read(file: BinaryIO, *, check: Callable[[], None]) -> Artifact:
         if member.target:
             raise tar.refused_link(member)
     found = archive.describe(contents)
+    _refuse_elsewhere(found)
     contents.verify_blobs()
     blobs = {
         descriptor.digest: Blob(descriptor, found.members[blob_name(descriptor.digest)].offset)
@@ -110,6 +111,16 @@ def choose(path: Path) -> Path:
         raise _unusable(path, error) from error
     opened(path).close()
     return path
+
+
+def _refuse_elsewhere(found: archive.Archive) -> None:
+    """skopeo pushes no layer that has ``urls``, so that registries would lack it."""
+    for descriptor in found.descriptors:
+        if descriptor.urls:
+            raise ArchiveInvalid(
+                f"blob {descriptor.digest} has urls: it is not meant to be pushed",
+                hint="Build the image from a base whose layers may be handed on.",
+            )
 
 
 def notes_on(layers: Iterable[Descriptor]) -> tuple[str, ...]:

@@ -147,8 +147,8 @@ def _digest_of(name: str) -> Digest:
 
 
 def _hint_for(descriptor: Descriptor) -> str:
-    if "nondistributable" in descriptor.media_type or ".foreign." in descriptor.media_type:
-        return "Layers that lie elsewhere are not supported: make the archive with all its layers."
+    if descriptor.urls:
+        return "Layers that lie elsewhere (urls) are not supported: all must be in the archive."
     return (
         "Make it again with all its content: an index names platforms that docker save "
         "leaves out unless `--platform` chooses one."

@@ -23,6 +23,7 @@ from plp_builder.oci.model import (
     CONFIG_TYPE,
     LAYER_TYPE,
     MANIFEST_TYPE,
+    MAX_DOCUMENT_SIZE,
     Descriptor,
     Digest,
     Platform,
@@ -62,6 +63,8 @@ def read(contents: Contents) -> Artifact:
     layers = _verified_layers(contents, members, diff_ids)
     config_descriptor = Descriptor(CONFIG_TYPE, _digest(data), len(data))
     manifest = _manifest(config_descriptor, layers)
+    if len(manifest) > MAX_DOCUMENT_SIZE:
+        invalid(DOCKER_MANIFEST, f"names more layers than {MAX_DOCUMENT_SIZE} bytes can describe")
     top = Descriptor(MANIFEST_TYPE, _digest(manifest), len(manifest))
     blobs = {
         top.digest: Blob(top, 0, manifest),

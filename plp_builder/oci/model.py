@@ -76,13 +76,17 @@ class Platform(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """What is known of a blob before it is read: type, digest and size in bytes."""
+    """What is known of a blob before it is read: type, digest and size in bytes.
+
+    With ``urls`` it lies elsewhere, as layers do that may not be handed on.
+    """
 
     media_type: str
     digest: Digest
     size: int
     annotations: Mapping[str, str] = _NO_ANNOTATIONS
     platform: Platform | None = None
+    urls: tuple[str, ...] = ()
 
 
 class Manifest(NamedTuple):
@@ -134,6 +138,8 @@ def parse_index(data: bytes, where: str, media_type: str = "") -> Index:
     exact(members, _DOCUMENT_MEMBERS, where)
     if "config" in members or "layers" in members:
         invalid(where, "is an index and a manifest at once")
+    if "manifests" not in members:
+        invalid(where, "has no manifests")
     return Index(
         _document_type(members, where, media_type, INDEX_TYPES, INDEX_TYPE),
         _descriptors(members, "manifests", where),
@@ -168,12 +174,18 @@ def parse_descriptor(value: object, where: str) -> Descriptor:
         digest = Digest(_text(members, "digest", where))
     except ValueError as error:
         invalid(where, f"has a wrong digest: {error}")
+    media_type = _text(members, "mediaType", where)
+    if not (media_type.isascii() and media_type.isprintable()):
+        invalid(where, f"has the media type {shown(media_type)}, which is none")
+    if members.get("data") is not None:
+        _check_data(members["data"], digest, where)
     return Descriptor(
-        _text(members, "mediaType", where),
+        media_type,
         digest,
         size,
         _annotations(members, where),
         parse_platform(members["platform"], where) if members.get("platform") else None,
+        texts(members.get("urls"), where),
     )
 
 
@@ -184,6 +196,8 @@ def descriptor_members(descriptor: Descriptor) -> dict[str, object]:
         "digest": str(descriptor.digest),
         "size": descriptor.size,
     }
+    if descriptor.urls:
+        members["urls"] = list(descriptor.urls)
     if descriptor.annotations:
         members["annotations"] = dict(descriptor.annotations)
     if descriptor.platform:
@@ -217,6 +231,19 @@ def texts(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         invalid(where, "is not a list of texts")
     return tuple(value)
+
+
+def _check_data(value: object, digest: Digest, where: str) -> None:
+    """A copy of the blob in its descriptor: some read it instead of the blob."""
+    from binascii import a2b_base64
+    from hashlib import sha256
+
+    try:
+        data = a2b_base64(value, strict_mode=True) if isinstance(value, str) else None
+    except ValueError:
+        data = None
+    if data is None or f"sha256:{sha256(data).hexdigest()}" != digest:
+        invalid(where, "has data that are not what its digest says")
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

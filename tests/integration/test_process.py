@@ -111,7 +111,7 @@ def test_who_asks_twice_waits_for_no_grace(
 def test_a_signal_wakes_a_waiting_watch(
     watch: process.Watch, number: int, failure: type[Terminated], code: int
 ) -> None:
-    child = shell("sleep 0.2; kill -$1 $PPID; sleep 1000", str(number))
+    child = shell("sleep 0.2; kill -$1 $PPID; exec sleep 1000", str(number))
     with pytest.raises(failure) as caught:
         watch.until(lambda: False, seconds=PATIENCE)
     assert caught.value.exit_code == code

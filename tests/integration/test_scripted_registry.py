@@ -337,16 +337,20 @@ def test_a_wrong_digest_is_only_said(scripted: ScriptedRegistry) -> None:
     assert digest_of(answer.body) == digest
 
 
-def test_wrong_content_is_stored(scripted: ScriptedRegistry) -> None:
-    for endpoint in ("manifest-put", "upload-finish"):
-        scripted.fail(endpoint, FAULTS["wrong-content"])
+def test_wrong_content_is_stored_under_a_tag_alone(scripted: ScriptedRegistry) -> None:
+    """What has a digest is compared with it, as every registry does."""
+    scripted.fail("manifest-put", FAULTS["wrong-content"])
     digest = stored(scripted)
-    assert scripted.tags("team/app")["1.0"] != digest
     answer = ask(scripted.address, "GET", "/v2/team/app/manifests/1.0")
     assert json.loads(answer.body) == json.loads(manifest(BLOB))
     assert digest_of(answer.body) == scripted.tags("team/app")["1.0"] != digest
-    blobs = scripted.store.repositories["team/app"].blobs
-    assert [digest_of(data) == blob for blob, data in blobs.items()] == [False, True]
+    for endpoint in ("upload-data", "upload-finish"):
+        scripted.fail(endpoint, FAULTS["wrong-content"])
+        talk = Conversation(scripted.address, [])
+        talk.upload(OTHER, digest_of(OTHER))
+        assert talk.got[-1][1].status == 400
+        assert b"DIGEST_INVALID" in talk.got[-1][1].body
+    assert digest_of(OTHER) not in scripted.store.repositories["team/app"].blobs
 
 
 @pytest.mark.parametrize("kind", ["reset", "503", "truncated"])

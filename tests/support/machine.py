@@ -198,18 +198,19 @@ def _forget_old(directory: Path, seconds: float) -> None:
 
 
 def shared_source() -> Path:
-    """A directory that holds this very plp_builder, readable by every user."""
-    package = ROOT / "plp_builder"
+    """A directory that holds this very plp_builder and publisher, readable by every user."""
+    packages = [ROOT / "plp_builder", ROOT / "publisher"]
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted(path for package in packages for path in package.rglob("*.py")):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(package)}\0{len(content)}\0".encode() + content)
+        digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
     target = shared_home() / "source" / digest.hexdigest()[:16]
 
     def fill(work: Path) -> None:
         _forget_old(target.parent, 24 * 3600)
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(package, work / "plp_builder", ignore=ignored)
+        for package in packages:
+            shutil.copytree(package, work / package.name, ignore=ignored)
         subprocess.run(["chmod", "-R", "a+rX", work], check=True)
 
     return made_once(target, fill)

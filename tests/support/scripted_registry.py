@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from tests.support.registry_store import Reply, Request, Store, digest_of, error, parse
+from tests.support.registry_store import Reply, Request, Store, error, parse
 
 WRONG = "sha256:" + "0" * 64
 
@@ -30,7 +30,7 @@ class Fault:
     ``stall``: no answer until the registry ends. ``truncated``: done, but the answer ends
     before its announced length (of an answer without body: in its header).
     ``wrong-digest``: a digest in the answer that is not the content's. ``wrong-content``:
-    other bytes are stored or sent than those that were asked for.
+    other bytes arrive, here or there, than those that were sent.
     """
 
     kind: str
@@ -46,7 +46,8 @@ FAULTS = {
     "429-retry-after": Fault("429", error(429, "TOOMANYREQUESTS", **{"Retry-After": "1"})),
     "500": _refusal(500, "UNKNOWN"),
     "503": Fault("503", Reply(503, {"Content-Type": "text/html"}, b"<h1>Unavailable</h1>")),
-    "408": _refusal(408, "UNKNOWN"),
+    "408": Fault("408", Reply(408, {"Content-Type": "text/plain"}, b"Request Timeout")),
+    "408-json": _refusal(408, "UNKNOWN"),
     "401": _refusal(401, "UNAUTHORIZED"),
     "403": _refusal(403, "DENIED"),
     "404": _refusal(404, "NAME_UNKNOWN"),
@@ -227,23 +228,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, request: Request, fault: Fault | None) -> Reply:
         store = self.registry.store
         kind = fault.kind if fault else ""
+        if kind == "wrong-content":
+            if request.endpoint == "upload-finish" and request.what in store.uploads:
+                store.uploads[request.what] = _otherwise(store.uploads[request.what])
+            request = request._replace(body=_otherwise(request.body))
         reply = store.answer(request)
         if kind == "wrong-digest" and reply.status < 300:
             return with_headers(reply, **{"Docker-Content-Digest": WRONG})
-        if kind != "wrong-content" or reply.status >= 300:
-            return reply
-        if request.endpoint == "manifest-put":
-            repository = store.repositories[request.name]
-            other = _otherwise(request.body)
-            repository.manifests[digest_of(other)] = request.headers["Content-Type"], other
-            if ":" not in request.what:
-                repository.tags[request.what] = digest_of(other)
-            else:
-                repository.manifests[request.what] = request.headers["Content-Type"], other
-        elif request.endpoint == "upload-finish":
-            blobs = store.repositories[request.name].blobs
-            blobs[request.query["digest"]] = _otherwise(blobs[request.query["digest"]])
-        return reply._replace(body=_otherwise(reply.body))
+        if kind == "wrong-content" and reply.status < 300 and self.command == "GET":
+            return reply._replace(body=_otherwise(reply.body))
+        return reply
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -18,9 +18,17 @@ from hypothesis import strategies as st
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import artifact, layers
 from plp_builder.oci.artifact import Artifact
+from plp_builder.oci.model import (
+    Descriptor,
+    Digest,
+    Platform,
+    descriptor_members,
+    parse_descriptor,
+)
 from tests.support import archives, layouts, malformed
 from tests.support.archives import END, member
 from tests.support.layouts import Files
+from tests.support.malformed.making import NOWHERE, index_of
 
 MANIFEST = layouts.MANIFEST
 LAYERS = tuple(member(name, name.encode()) + END for name in ("one", "two", "one"))
@@ -54,6 +62,12 @@ def consistent(data: bytes, found: Artifact) -> dict[str, object]:
     return top
 
 
+def pushed(found: Artifact) -> object:
+    """All that a registry gets. The names in index.json, annotations, are not part of it."""
+    blobs = {key: (blob.descriptor[:3], blob[1:]) for key, blob in found.blobs.items()}
+    return (found.top[:3], blobs)
+
+
 def test_a_layout_is_taken_as_it_is() -> None:
     data = archives.packed(layouts.image_files(tags=["app:1"]))
     found = read(data)
@@ -69,8 +83,8 @@ def test_platforms_and_attestations_are_all_reachable() -> None:
         layouts.add_image(files, [name.encode()], platform={"os": system, "architecture": name})
         for name, system in (("amd64", "linux"), ("arm64", "linux"), ("unknown", "unknown"))
     ]
-    inner = malformed._index_of(files, images)
-    top = malformed._index_of(files, [inner])
+    inner = index_of(files, images)
+    top = index_of(files, [inner])
     data = archives.packed(layouts.finish(files, top))
     found = read(data)
     consistent(data, found)
@@ -115,6 +129,26 @@ def test_artifacts_of_other_kinds_are_taken_as_they_are(media_type: str) -> None
     top = layouts.add_json(files, manifest, MANIFEST)
     data = archives.packed(layouts.finish(files, top))
     consistent(data, read(data))
+
+
+def test_a_descriptor_may_hold_its_blob() -> None:
+    """ORAS writes the empty configuration that way."""
+    files: Files = {}
+    config = layouts.add_blob(files, b"{}", "application/vnd.oci.empty.v1+json")
+    config["data"] = "e30="
+    layer = layouts.add_blob(files, b"x", "text/plain", urls=[])
+    manifest = {"schemaVersion": 2, "config": config, "layers": [layer]}
+    top = layouts.add_json(files, manifest, MANIFEST)
+    data = archives.packed(layouts.finish(files, top))
+    consistent(data, read(data))
+
+
+def test_descriptors_are_written_as_they_are_read() -> None:
+    platform = Platform("linux", "arm64", "v8")
+    urls = ("https://example.com/layer",)
+    digest = Digest(NOWHERE)
+    descriptor = Descriptor("a/b", digest, 1, {"a": "b"}, platform, urls)
+    assert parse_descriptor(descriptor_members(descriptor), "it") == descriptor
 
 
 @pytest.mark.parametrize(
@@ -226,6 +260,14 @@ def test_endless_layers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         read(archives.crane_pull([bytes(1_000_001)]))
 
 
+def test_a_manifest_that_no_registry_takes_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plp_builder.oci import docker_archive
+
+    monkeypatch.setattr(docker_archive, "MAX_DOCUMENT_SIZE", 500)
+    with pytest.raises(ArchiveInvalid, match="more layers than"):
+        read(archives.docker_save(LAYERS))
+
+
 def test_many_documents_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from plp_builder.oci import contents
 
@@ -267,8 +309,7 @@ def test_a_flipped_byte_never_changes_what_is_pushed(form: str, data: st.DataObj
         found = read(bytes(changed))
     except ArchiveInvalid:
         return
-    expected = read(good)
-    assert (found.top, found.blobs) == (expected.top, expected.blobs)
+    assert pushed(found) == pushed(read(good))
 
 
 @given(st.integers(0, 255), st.data())
@@ -351,8 +392,9 @@ def test_an_unpacked_layout_comes_with_the_next_step(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.tar", tmp_path / "no" / "directory"):
-        with pytest.raises(ArchiveInvalid, match="There is no archive at"):
-            artifact.choose(path)
+        for look in (artifact.choose, artifact.opened):
+            with pytest.raises(ArchiveInvalid, match="There is no archive at"):
+                look(path)
     (tmp_path / "file").touch()
     with pytest.raises(ArchiveInvalid, match="cannot be read") as refused:
         artifact.choose(tmp_path / "file" / "x")

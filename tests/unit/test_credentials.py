@@ -250,11 +250,13 @@ def test_nothing_shows_credentials() -> None:
 
 
 def test_secrets_are_known_in_every_form_in_which_they_travel() -> None:
-    held = Credentials("me", SECRET, "identity")
+    held = Credentials("me", f"{SECRET}/+", "identity")
     assert set(held.secrets()) == {
-        SECRET, "identity", encoded(SECRET), encoded("identity"), encoded(f"me:{SECRET}"),
+        f"{SECRET}/+", f"{SECRET}/%2B", f"{SECRET}%2F%2B", "identity",
+        encoded(f"{SECRET}/+"), encoded("identity"), encoded(f"me:{SECRET}/+"),
     }  # fmt: skip
     assert Credentials("me", "").secrets() == ()
+    assert Credentials("me", os.fsdecode(b"\xff\xfe")).secrets()
 
 
 def test_the_authfile_is_private_sealed_and_gone_when_closed() -> None:
