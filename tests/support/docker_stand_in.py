@@ -55,7 +55,8 @@ def _mount(name: str, value: str) -> tuple[str, str]:
         assert Path(pairs["src"]).exists(), f"no {pairs['src']}"
         return pairs["dst"], pairs["src"]
     source, target, *_ = value.split(":")
-    path = Path(source).absolute()
+    volumes = Path(f"{os.environ['DOCKER_STAND_IN_LOG']}-volumes")
+    path = Path(source) if source.startswith("/") else volumes / source
     path.mkdir(parents=True, exist_ok=True)  # as the engine does
     return target, str(path)
 
