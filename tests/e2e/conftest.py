@@ -28,6 +28,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
+class Outcomes:
+    """What each row of the table of users, privileges and owners ended with."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str, str]] = []
+
+    def add(self, user: str, rights: str, owner: str, outcome: str) -> None:
+        """Note a row."""
+        self.rows.append((user, rights, owner, outcome))
+
+
+_outcomes = Outcomes()
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> Outcomes:
+    """Shown at the end of the run."""
+    return _outcomes
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    if _outcomes.rows:
+        terminalreporter.section("user, privileges, owner of the mounts: outcome")
+    for row in _outcomes.rows:
+        terminalreporter.write_line("{:<10} {:<11} {:<8} {}".format(*row))
+
+
 @pytest.fixture(scope="session")
 def engine(docker_engine: Engine) -> Iterator[Engine]:
     """The engine, also for clients that ask the environment for it."""

@@ -68,6 +68,8 @@ class Containers:
         for source, place in (mounts or {}).items():
             path, _, mode = place.partition(":")
             container.with_volume_mapping(str(source), path, mode or "rw")
+        for path, option in options.pop("tmpfs", {}).items():
+            container.with_tmpfs_mount(path, option or None)
         container.with_envs(**(env or {}))
         if command:
             container.with_command(list(command))

@@ -48,10 +48,10 @@ class Registry:
         )
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of a local address that nobody listens on just now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -92,12 +92,13 @@ def process(program: str, config: Path, address: str, log: Path) -> Iterator[Non
 
 
 @contextmanager
-def running(storage: Path) -> Iterator[Registry]:
-    """Serve ``storage`` on a free loopback port; ends with the block or with the tests."""
-    address = f"127.0.0.1:{free_port()}"
-    config = storage.with_name(f"{storage.name}.yml")
+def running(storage: Path, host: str = "127.0.0.1") -> Iterator[Registry]:
+    """Serve ``storage`` on a free port of ``host``; ends with the block or with the tests."""
+    port = free_port(host)
+    address = f"{host}:{port}"
+    config = storage.with_name(f"{storage.name}-{port}.yml")
     config.write_text(_CONFIG.format(storage=storage, address=address))
-    log = storage.with_name(f"{storage.name}.log")
+    log = storage.with_name(f"{storage.name}-{port}.log")
     with process("docker-registry", config, address, log):
         yield Registry(address)
 
