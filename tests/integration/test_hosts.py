@@ -17,9 +17,10 @@ import pytest
 from tests.support import docker_stand_in, hosts
 from tests.support.actions import Host
 from tests.support.expressions import evaluate, filled
-from tests.support.machine import ROOT, Tools
+from tests.support.machine import Tools
 from tests.support.registries import Clients, GuardedRegistry, Kind, Registries
 
+ROOT = Path(__file__).parents[2]
 SHA = "0123456789abcdef0123456789abcdef01234567"
 DEFAULT = {"main", "main-0123456", "latest"}
 PULL_REQUEST = {"pr-7", "pr-7-0123456"}

@@ -37,7 +37,8 @@ class Outcome:
 class Host:
     """A runner below ``root``, with ``docker`` at the front of its PATH; ``github`` is the context.
 
-    ``path`` is what else is found, ``env`` what a job's ``env`` would set.
+    ``path`` is what else is found, ``env`` what a job's ``env`` would set, ``owner`` the uid of its
+    files (-1: the caller's).
     """
 
     root: Path
@@ -45,10 +46,12 @@ class Host:
     env: dict[str, str] = field(default_factory=dict)
     github: dict[str, Any] = field(default_factory=dict)
     environment: str = "self-hosted"
+    owner: int = -1
 
     def __post_init__(self) -> None:
         for directory in (self.workspace, self.temporary, self.root / "home"):
             directory.mkdir(parents=True, exist_ok=True)
+            self.own(directory)
         usual = {
             "server_url": "https://github.com",
             "repository": "Octo/Project",
@@ -58,6 +61,10 @@ class Host:
             "event": EVENT,
         }
         self.github = {**usual, **self.github}
+
+    def own(self, path: Path) -> None:
+        """Give a path to the runner's user."""
+        os.chown(path, self.owner, self.owner)
 
     @property
     def workspace(self) -> Path:
@@ -118,6 +125,7 @@ class Steps:
             files = {name: directory / f"{number}-{name}" for name in ("script", "out", "summary")}
             for file in files.values():
                 file.write_bytes(b"")
+                self.host.own(file)
             files["script"].write_text(step["run"], encoding="utf-8")
             env = {name: filled(text, self.contexts) for name, text in step.get("env", {}).items()}
             code = self._bash(files, env, log, timeout)
