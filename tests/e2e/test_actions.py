@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from tests.support import builder, hosts, image, registries
+from tests.support import base_images, builder, hosts, image, processes, registries
 from tests.support.actions import Host, Outcome
 from tests.support.builder import Workspace
 from tests.support.containers import Containers
@@ -128,6 +130,30 @@ def test_a_failed_build_fails_the_step(host: Host, builder_image: str) -> None:
     assert ended.code == 1
     assert "Dockerfile not found" in ended.said
     assert ended.outputs["digest"] == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_cancelled_job_leaves_no_container(
+    host: Host, builder_image: str, engine: Engine, number: signal.Signals
+) -> None:
+    shutil.copy(base_images.static_busybox(), host.workspace / "busybox")
+    (host.workspace / "Dockerfile").write_text(
+        'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "sleep", "600"]\n'
+    )
+    given = {"builder-image": builder_image, "docker-options": f"--label=test={host.root.name}"}
+    steps = host.start(ACTIONS / "build", given)
+    outcomes: list[Outcome] = []
+    thread = Thread(target=lambda: outcomes.append(steps.finish(120)))
+    thread.start()
+    log = host.root / "steps/log"
+    processes.until(lambda: log.exists() and "RUN" in log.read_text(errors="replace"), 60)
+    assert steps.process is not None
+    steps.process.send_signal(number)
+    thread.join(60)
+    assert outcomes[0].code == 143, outcomes[0].said
+    label = f"label=test={host.root.name}"
+    assert engine.docker("ps", "--all", "--quiet", "--filter", label).stdout == ""
+    assert list((host.temporary / "plp-build").iterdir()) == []
 
 
 def test_the_script_for_plain_docker(

@@ -141,6 +141,28 @@ def test_the_unprivileged_form(runner: Runner) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("environment", "wanted", "asked"),
+    [
+        ("github-hosted", "auto", True),
+        ("self-hosted", "auto", False),
+        ("self-hosted", "true", True),
+        ("github-hosted", "false", False),
+    ],
+)
+def test_user_namespaces_are_allowed_where_the_runner_lives_for_one_job(
+    runner: Runner, tmp_path: Path, environment: str, wanted: str, *, asked: bool
+) -> None:
+    sudo = runner.docker.with_name("sudo")
+    sudo.write_text(f'#!/bin/sh\necho "$@" >>{shlex.quote(str(tmp_path / "sudo"))}\n')
+    sudo.chmod(0o755)
+    runner.host.environment = environment
+    runner.build(allow_user_namespaces=wanted, source_path="absent")
+    switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    restricted = switch.exists() and switch.read_text().strip() != "0"
+    assert (tmp_path / "sudo").exists() == (asked and restricted)
+
+
 def test_no_archive_no_outputs(runner: Runner) -> None:
     """Also where an older archive lies in the directory."""
     runner.write({"Dockerfile": "FROM scratch\nCOPY Dockerfile /a\n"})
