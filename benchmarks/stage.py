@@ -55,7 +55,7 @@ def set_up(directory: Path, user: pwd.struct_passwd | None) -> Stage:
         ROOT / "plp_builder", package / "plp_builder", ignore=shutil.ignore_patterns("__pycache__")
     )
     upstream = directory / "bin" / "buildctl-daemonless.sh"
-    shutil.copy(_upstream_module() / UPSTREAM, upstream)
+    shutil.copy(upstream_module() / UPSTREAM, upstream)
     upstream.chmod(0o755)
     python = _python(directory, user)
     run([python, "-m", "compileall", "-q", package])
@@ -80,7 +80,7 @@ def as_user(user: pwd.struct_passwd) -> list[str]:
     ]
 
 
-def _upstream_module() -> Path:
+def upstream_module() -> Path:
     """The directory of BuildKit's sources, in the Go module cache."""
     go = find_or_fetch(lowest_go()).path
     module = "github.com/moby/buildkit"
