@@ -68,13 +68,17 @@ def archive(wanted: Wanted) -> Path:
     with lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             with bases.available(real=real) as environment:
-                _build(wanted, target, environment)
+                build(wanted, target, environment)
             _forget_old(target.parent, "-".join(filter(None, wanted)))
         os.utime(target)
     return target
 
 
-def _build(wanted: Wanted, target: Path, environment: Mapping[str, str]) -> None:
+def build(wanted: Wanted, target: Path, environment: Mapping[str, str]) -> None:
+    """Build an image into the archive ``target``; ``environment`` says where base images are.
+
+    Raises SetupError.
+    """
     work = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PLP_")},

@@ -25,7 +25,7 @@ OPEN_TO_ALL = {"tmp", "var/tmp"}
 LEFTOVERS = re.compile(
     r"^(root/\.cache|home/plp/\.|var/cache/.|var/log/.|var/lib/apt/lists/.|etc/pip\.conf|run/ca"
     r"|run/secrets|src|opt/build|root/\.(pip|config|netrc|npmrc|docker|ssh))"
-    r"|/pip/__init__\.py$|/(gcc|cc|make|ld)$|\.(whl|deb)$|/__pycache__/[^/]+\.pyc\.\d+$"
+    r"|/pip/__init__\.py$|bin/(gcc|cc|make|ld|pip3?)$|\.(whl|deb)$|/__pycache__/[^/]+\.pyc\.\d+$"
 )
 
 

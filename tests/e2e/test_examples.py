@@ -92,8 +92,7 @@ def project(tmp_path: Path, engine: Engine, builder_image: str) -> Iterator[Proj
         "HOME": str(home),
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
-    if engine.host:
-        env["DOCKER_HOST"] = engine.host
+    env |= {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
     made = Project(path, env)
     made.write(".dockerignore", "build\n.git\n")
     made.write("Dockerfile", BUSYBOX + "RUN echo built > /result\n")
