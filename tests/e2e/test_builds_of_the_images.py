@@ -53,9 +53,10 @@ def company_bases(engine: Engine, tmp_path: Path) -> Iterator[None]:
     if bases.hub_answers():
         yield
         return
-    made = [name for base in (base_images.IMAGES[0], base_images.buildkit_images()[0])
-            for name in [f"{base.repository.removeprefix('library/')}:{base.tags[0]}"]
-            if engine.docker("import", str(base.rootfs()), name)]  # fmt: skip
+    made = []
+    for base in (base_images.IMAGES[0], base_images.buildkit_images()[0]):
+        made.append(f"{base.repository.removeprefix('library/')}:{base.tags[0]}")
+        engine.docker("import", str(base.rootfs()), made[-1])
     given = machine.package_configuration()
     lines = [f"FROM {made[0]}", "ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]
     for name, place in (("pip-conf", "/etc/pip.conf"), ("ca-bundle", "/etc/company-ca.pem")):
