@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -216,6 +217,35 @@ def test_missing_variables_are_told_before_the_archive_is(tmp_path: Path) -> Non
     assert json.loads(told.read_text())["error"]["name"] == "variable-missing"
     assert "PLP_IMAGE_REPOSITORY" in result.stderr
     assert "PLP_COMMIT_SHA" in result.stderr
+
+
+def test_a_missing_skopeo_is_told(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    result = run(environment(archive, "r.example/app", {"PATH": str(tmp_path / "bin")}), tmp_path)
+    assert result.code == 1, result.stderr
+    assert "ERROR tool-not-found: skopeo was not found on PATH" in result.stderr
+    assert "apt-get install skopeo" in result.stderr
+
+
+def test_a_verification_can_be_stopped(
+    scripted: ScriptedRegistry, archive: Path, tmp_path: Path
+) -> None:
+    """The archive has a blob of nothing but zeros, which takes seconds to read."""
+    with tarfile.open(archive) as tar:
+        last = tar.getmembers()[-1]
+    huge = tarfile.TarInfo(f"blobs/sha256/{'0' * 64}")
+    huge.size = 4 << 30
+    with archive.open("r+b") as file:
+        at = file.seek(-(-(last.offset_data + last.size) // 512) * 512)
+        file.write(huge.tobuf(tarfile.USTAR_FORMAT))
+        file.truncate(at + 512 + huge.size + 1024)
+    log = tmp_path / "log"
+    with started(environment(archive, f"{scripted.address}/app", scripted_env()), log) as process:
+        wait_for(lambda: b"plp-container-image-publisher" in log.read_bytes(), process)
+        code, seconds = end(process, signal.SIGTERM)
+    assert code == 143, log.read_text()
+    assert seconds < ENDS_WITHIN
+    assert scripted.seen == []
 
 
 def test_a_wrong_password_is_exit_code_2(
