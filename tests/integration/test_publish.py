@@ -17,6 +17,7 @@ import pytest
 
 from tests.support import layouts, machine, processes, publisher, scripted_registry
 from tests.support.builder import MakeWorkspace, RunBuilder
+from tests.support.engine import Engine
 from tests.support.layouts import Files
 from tests.support.machine import User
 from tests.support.publisher import COMMIT, end, environment, run, started, wait_for
@@ -140,6 +141,34 @@ def test_the_contracts_example(
     assert "hi" in files
     assert f"docker pull {registry.address}/team/app@{digest}" in result.stderr
     assert registry.env["PLP_REGISTRY_PASSWORD"] not in result.stderr
+
+
+def test_docker_pulls_and_runs_what_was_published(
+    workspace: MakeWorkspace,
+    run_builder: RunBuilder,
+    docker_engine: Engine,
+    registry: GuardedRegistry,
+    clients: Clients,
+    tmp_path: Path,
+) -> None:
+    busybox = Path(machine.command("busybox")).read_bytes()
+    dockerfile = 'FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "echo", "I run"]\n'
+    place = workspace("root").write({"Dockerfile": dockerfile, "busybox": busybox})
+    (place.source / "busybox").chmod(0o755)
+    built = run_builder(place.env, user="root")
+    assert built.code == 0, built.output
+    name = f"{registry.address}/team/runs"
+    result = run(environment(place.archive, name, registry.env), tmp_path)
+    assert result.code == 0, result.stderr
+    image = f"{name}@{digest_of(place.archive)}"
+    assert f"docker pull {image}" in result.stderr
+    clients.environment()  # writes what docker login would
+    docker_engine.docker("--config", str(clients.home), "pull", image)
+    try:
+        said = docker_engine.docker("run", "--rm", "--network=none", image).stdout
+        assert said == "I run\n"
+    finally:
+        docker_engine.docker("image", "rm", "--force", image, check=False)
 
 
 def test_all_tags_arrive_and_a_second_run_changes_nothing(
