@@ -206,10 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
                 reply = registry.challenged(reply) if reply.status == 401 else reply
             elif token:
                 reply = registry.token(authorization)
-            elif refusal := registry.refusal(authorization):
-                reply, fault = refusal, None
             elif request is None:
-                reply = error(404, "NAME_INVALID")
+                reply = Reply(404, {"Content-Type": "text/plain"}, b"404 page not found\n")
+            elif refusal := registry.refusal(authorization):
+                reply = refusal
             else:
                 reply = self._answer(request._replace(body=body), fault)
             self._note(endpoint, fault.kind if fault else str(reply.status))
