@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.support import http_body
 from tests.support.registry_store import Reply, Request, Store, error, parse
 
 WRONG = "sha256:" + "0" * 64
@@ -199,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.kind == "stall":
                 registry.released.wait()
             return self._reset()
-        body = self._body()
+        body = http_body.read(self.headers, self.rfile)
         with registry.lock:
             if fault and fault.reply:
                 reply = fault.reply
@@ -238,16 +239,6 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "wrong-content" and reply.status < 300 and self.command == "GET":
             return reply._replace(body=_otherwise(reply.body))
         return reply
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data = b""
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return data
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
