@@ -39,7 +39,7 @@ e2e: ## Tests of the images (arrive with the images)
 soak: setup ## The long tests: many rounds of killing, corrupting and racing
 	$(VENV)/pytest tests/integration -m soak --timeout=3600 $(PYTEST)
 
-bench: setup ## Measure against upstream's daemonless script
+bench: setup ## Measure builds and publications beside upstream's own tools
 	$(VENV)/python -m benchmarks
 
 image: ## Build the container images (arrive later)

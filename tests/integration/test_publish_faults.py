@@ -273,6 +273,25 @@ def test_every_fault_everywhere(
     assert not problems, f"{len(problems)} of {number}:\n" + "\n".join(problems)
 
 
+@pytest.mark.parametrize("endpoint", ["ping", "upload-start"])
+def test_the_registry_says_when_to_come_back(
+    endpoint: str, archive: Path, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    """Longer than anybody would wait by themselves: skopeo 2 seconds, the publisher 6."""
+    seconds = 7
+    with registry_with_older("basic") as registry:
+        registry.fail(endpoint, scripted_registry.busy(seconds))
+        result = publication.run(variables(registry, archive), skopeo, tmp_path)
+        assert result.code == 0, result.stderr
+        (met,) = [number for number, seen in enumerate(registry.seen) if seen.answer == "429"]
+        # Blobs that are sent at the same time go on; what was refused is not asked again.
+        later = [seen.when for seen in registry.seen[met + 1 :] if seen.endpoint == endpoint]
+        assert later
+        if endpoint == "ping":
+            assert later[0] - registry.seen[met].when >= seconds
+        assert registry.seen[-1].when - registry.seen[met].when >= seconds
+
+
 def test_a_second_run_completes_the_first(archive: Path, skopeo: Skopeo, tmp_path: Path) -> None:
     """What has arrived is not sent again, and a third run sends nothing at all."""
     with registry_with_older("basic") as registry:

@@ -11,6 +11,7 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,9 +43,14 @@ def _refusal(status: int, code: str, **headers: str) -> Fault:
     return Fault(str(status), error(status, code, **headers))
 
 
+def busy(seconds: int) -> Fault:
+    """Too many requests: come back in so many seconds."""
+    return _refusal(429, "TOOMANYREQUESTS", **{"Retry-After": str(seconds)})
+
+
 FAULTS = {
     "429": _refusal(429, "TOOMANYREQUESTS"),
-    "429-retry-after": Fault("429", error(429, "TOOMANYREQUESTS", **{"Retry-After": "1"})),
+    "429-retry-after": busy(1),
     "500": _refusal(500, "UNKNOWN"),
     "503": Fault("503", Reply(503, {"Content-Type": "text/html"}, b"<h1>Unavailable</h1>")),
     "408": Fault("408", Reply(408, {"Content-Type": "text/plain"}, b"Request Timeout")),
@@ -71,13 +77,14 @@ class _Rule:
 
 
 class Seen(NamedTuple):
-    """A request as it came, whose answer was ``status`` (0: none) or a fault's name."""
+    """A request as it came; ``answer`` is a status or a fault's kind, ``when`` monotonic."""
 
     endpoint: str
     method: str
     target: str
     authorized: bool
     answer: str
+    when: float
 
 
 class ScriptedRegistry:
@@ -138,11 +145,10 @@ class ScriptedRegistry:
     def challenged(self, reply: Reply) -> Reply:
         """The reply with the header that says how to come in."""
         port = self.address.rpartition(":")[2]
-        challenge = {
-            "basic": 'Basic realm="tests"',
-            "token": f'Bearer realm="http://localhost:{port}/token",service="tests"',
-        }.get(self.guard)
-        return with_headers(reply, **({"WWW-Authenticate": challenge} if challenge else {}))
+        challenge = 'Basic realm="tests"'
+        if self.guard == "token":
+            challenge = f'Bearer realm="http://localhost:{port}/token",service="tests"'
+        return with_headers(reply, **({"WWW-Authenticate": challenge} if self.guard else {}))
 
     def token(self, authorization: str) -> Reply:
         """The answer of the token endpoint: a word that opens everything."""
@@ -203,8 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = http_body.read(self.headers, self.rfile)
         with registry.lock:
             if fault and fault.reply:
-                reply = fault.reply
-                reply = registry.challenged(reply) if reply.status == 401 else reply
+                again = fault.reply.status == 401
+                reply = registry.challenged(fault.reply) if again else fault.reply
             elif token:
                 reply = registry.token(authorization)
             elif request is None:
@@ -220,7 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _note(self, endpoint: str, answer: str) -> None:
         authorized = "Authorization" in self.headers
-        self.registry.seen.append(Seen(endpoint, self.command, self.path, authorized, answer))
+        seen = Seen(endpoint, self.command, self.path, authorized, answer, time.monotonic())
+        self.registry.seen.append(seen)
 
     def _request(self) -> Request | None:
         host = f"http://{self.registry.address}"
@@ -245,13 +252,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
-        length = len(reply.body) if reply.length is None else reply.length
         self.send_response(reply.status)
         headers = {"Docker-Distribution-Api-Version": "registry/2.0", **reply.headers}
         for name, value in headers.items():
             self.send_header(name, value)
         if reply.status != 204:
-            self.send_header("Content-Length", str(length + (100 if truncated else 0)))
+            self.send_header("Content-Length", str(len(reply.body) + 100 * truncated))
         if truncated and (self.command == "HEAD" or not reply.body):
             self.wfile.write(b"".join(self._headers_buffer)[:-20])
             self.close_connection = True
