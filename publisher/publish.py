@@ -84,7 +84,9 @@ def publish(
     _announce(settings, environ)
     plan = run.plan = tags.plan(settings)
     for note in plan.notes:
-        log.warning(note)
+        log.info(note)
+    for warning in plan.warnings:
+        log.warning(warning)
     results.check(settings)
     require(environ)
     gc.enable()

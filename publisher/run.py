@@ -60,5 +60,5 @@ class Run:
             seconds=time.monotonic() - self._began,
             retries=self.retries,
             dry_run=settings.dry_run,
-            notes=(*plan.notes, *artifact.notes),
+            notes=(*plan.warnings, *plan.notes, *artifact.notes),
         )
