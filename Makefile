@@ -37,7 +37,7 @@ e2e: setup ## Tests of the images in a Docker engine, which is started where non
 soak: setup ## The long tests: many rounds of killing, corrupting and racing
 	$(VENV)/pytest tests/integration tests/e2e -m soak --timeout=3600 $(PYTEST)
 
-bench: setup ## Measure against upstream's daemonless script
+bench: setup ## Measure builds and publications beside upstream's own tools
 	$(VENV)/python -m benchmarks
 
 image: setup ## Build both container images natively; archives in build/

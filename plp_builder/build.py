@@ -10,15 +10,14 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
-from plp_builder.buildkit import buildctl
 from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, sweep
-from plp_builder.buildkit.options import Options, foreseen
+from plp_builder.buildkit.options import asked, foreseen
 from plp_builder.buildkit.room import room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import Failure, SettingInvalid, TimedOut
@@ -26,13 +25,9 @@ from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
 
 if TYPE_CHECKING:
-    from plp_builder.cache.portable import BuildCache
-    from plp_builder.output import Output
     from plp_builder.preflight.facts import Facts
-    from plp_builder.progress import Model, Progress
     from plp_builder.results.console import Success
     from plp_builder.settings import Settings
-    from plp_builder.solve import SolveRequest
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> int:
@@ -83,7 +78,7 @@ def build(
     contexts = inputs.check_inputs(settings)
     if refused := solve.refusals(settings):
         raise SettingInvalid("a setting cannot be passed on to BuildKit", why=refused)
-    options = _options(settings)
+    options = asked(settings)
     if isinstance(daemon, Failure):
         raise daemon
     output = None
@@ -96,18 +91,19 @@ def build(
 
     from plp_builder.cache import portable
     from plp_builder.results.console import Success
+    from plp_builder.solving import Solving
 
-    log.release()
-    show = _display(settings, environ)
     paths = path_checks.stage(paths, daemon.room.runtime.client)
     cache = stack.enter_context(portable.opened(settings, paths, watch.stop.check))
+    request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
+    solving = stack.enter_context(Solving(request, daemon, cache, output, watch, environ))
+    log.release()
     sweep(environ)
     gc.enable()
     daemon.ready(settings.start_timeout)
     _tell_daemon(daemon, facts, time.monotonic() - began)
 
-    request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
-    model = _solve(request, show, settings, daemon, cache, output, watch, environ)
+    model = solving.finish(settings)
     archive = None
     if output:
         archive = output.publish(watch.stop.check, references=settings.image)
@@ -140,7 +136,7 @@ def _room(
         made = room(environment.daemon_user(facts), facts.proc_masks, environ)
         daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
         if (options := foreseen(environ)) is not None:
-            daemon.start(options)
+            daemon.expect(options)
         return daemon
     except Failure as failure:
         return failure
@@ -158,87 +154,6 @@ def _settings(environ: Mapping[str, str]) -> Settings:
         secrets += secret_file_values(paths)
     _configure_log(environ, settings, secrets)
     return settings
-
-
-def _options(settings: Settings) -> Options:
-    """What the settings ask of the daemon. Raises SettingInvalid."""
-    from plp_builder.buildkit import config
-
-    base = config.read(settings.buildkitd_config) if settings.buildkitd_config else ""
-    return Options(
-        config.render(
-            base,
-            settings.registry_mirrors,
-            settings.insecure_registries,
-            settings.buildkitd_config,
-        ),
-        settings.buildkitd_flags,
-        debug=settings.debug,
-        offline=settings.offline,
-        host_network=settings.network == "host",
-    )
-
-
-def _solve(
-    request: Callable[..., SolveRequest],
-    show: Callable[[Model], Progress],
-    settings: Settings,
-    daemon: Daemon,
-    cache: BuildCache,
-    output: Output | None,
-    watch: Watch,
-    environ: Mapping[str, str],
-) -> Model:
-    """Let BuildKit build, and show how; once more without the cache where that is to blame.
-
-    Raises DaemonDied or BuildFailed.
-    """
-    from plp_builder import solve
-    from plp_builder.progress import Model
-
-    while True:
-        model = Model()
-        shown = show(model)
-        asked = request(cache_imports=cache.imports, cache_export=cache.export)
-        code = buildctl.solve(
-            daemon.endpoint,
-            solve.arguments(asked),
-            env=solve.environment(asked, environ),
-            stdout=output.file.fileno() if output else None,
-            watch=watch,
-            line=shown.feed,
-            tick=partial(_tick, daemon, shown),
-        )
-        shown.finish(time.monotonic())
-        if code == 0:
-            return model
-        daemon.check()
-        if not cache.give_up("\n".join(model.texts)):
-            from plp_builder.progress import failure
-
-            raise failure.explain(model, dockerfile=str(settings.dockerfile))
-        if output:
-            output.restart()
-
-
-def _display(settings: Settings, environ: Mapping[str, str]) -> Callable[[Model], Progress]:
-    """What shows the progress of a solve, given the model that it feeds."""
-    from plp_builder.progress import create
-
-    stream, colour = log.Redacted(sys.stderr), log.colourful(sys.stderr, environ)
-    return partial(
-        create, settings.progress, settings.log_format, stream, colour, verbose=settings.debug
-    )
-
-
-def _tick(daemon: Daemon, shown: Progress, now: float) -> None:
-    shown.tick(now)
-    if ended := daemon.end_hanging_steps():
-        log.warning(
-            "ended processes that a step left running",
-            processes=ended,
-            hint="without the process sandbox they would make the build hang",
-        )
 
 
 def _configure_log(

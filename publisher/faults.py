@@ -67,6 +67,8 @@ class Fault(NamedTuple):
         return self.kind in PASSING
 
 
+_QUERY = re.compile(r"(?<=://)(?P<url>[^\s\"?]+)\?[^\s\"]*?(?=:?(?:[\s\"]|$))")
+"""Of an upload's address: long, of no use to a reader, and with some registries signed."""
 _MESSAGE = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 _STATUS = re.compile(
     r"(?:StatusCode: |status code from registry |HTTP status: |: (?=\d{3} \())([1-5]\d\d)\b"
@@ -91,6 +93,7 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             r"tls: first record does not look like|server gave HTTP response to HTTPS",
         ),
         (Kind.ARCHIVE, r"Digest did not match|does not match provided manifest digest"),
+        (Kind.ARCHIVE, r"Download config\.json digest \S+ does not match"),
         (Kind.NO_NAME, r": no such host"),
         (Kind.BUSY, r": toomanyrequests|: too many requests"),
         (Kind.LOGIN, r"invalid username/password|incorrect username or password"),
@@ -118,7 +121,8 @@ def classify(code: int, lines: Sequence[str]) -> Fault:
     if code < 0:
         return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *lines[-2:]))
     text = message(lines)
-    return Fault(_kind(text), (shorten(text, SHOWN),) if text else (f"exit code {code}",))
+    said = shorten(_QUERY.sub(r"\g<url>", text), SHOWN)
+    return Fault(_kind(text), (said,) if said else (f"exit code {code}",))
 
 
 def message(lines: Sequence[str]) -> str:

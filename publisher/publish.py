@@ -6,6 +6,7 @@ No byte goes out before the archive is known to be whole.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,11 @@ from plp_builder import __version__, log
 from plp_builder.errors import ArchiveInvalid, Failure
 from plp_builder.process import Stop, Watch
 from plp_builder.terminal import human_size
+from publisher.run import Run
 from publisher.verification import Verification
 
 if TYPE_CHECKING:
+    from publisher.credentials import Credentials
     from publisher.push import Push
     from publisher.results import Outcome
     from publisher.settings import Settings
@@ -70,14 +73,23 @@ def publish(
 
     ``stack`` ends what the publication has begun, in reverse, when its time has come.
     """
+    # What is imported here costs nothing: the archive takes longer.
     from publisher import credential_helper, credentials, results, tags, trust
+    from publisher.progress import Progress
+    from publisher.push import Push
+    from publisher.skopeo import Registry, Runner, require
+    from publisher.source import Source
 
     watch.stop.limit(settings.timeout)
     _announce(settings, environ)
     plan = run.plan = tags.plan(settings)
     for note in plan.notes:
-        log.warning(note)
+        log.info(note)
+    for warning in plan.warnings:
+        log.warning(warning)
     results.check(settings)
+    require(environ)
+    gc.enable()
     if verification.path != settings.artifact_path:
         verification = stack.enter_context(Verification(settings.artifact_path, watch.stop.check))
     verified = run.verified = verification.result()
@@ -88,18 +100,11 @@ def publish(
     if settings.dry_run:
         return run.outcome()
 
-    from publisher.progress import Progress
-    from publisher.push import Push
-    from publisher.skopeo import Registry, Runner
-    from publisher.source import Source
-
     source = stack.enter_context(Source(verified.artifact, verified.file))
     entries = {source.address: source.credentials}
     if found:
         entries[settings.image_repository.partition("/")[0]] = found
-    _configure_log(
-        environ, settings, [secret for one in entries.values() for secret in one.secrets()]
-    )
+    _configure_log(environ, settings, entries.values())
     authfile = stack.enter_context(credentials.AuthFile(entries))
     registry = Registry(
         settings.image_repository,
@@ -108,8 +113,7 @@ def publish(
         settings.registry_insecure,
         (authfile.fd, *((bundle.fd,) if bundle else ())),
     )
-    total = sum(blob.descriptor.size for blob in verified.artifact.blobs.values())
-    progress = Progress(total, lambda: source.sent, time.monotonic)
+    progress = Progress(verified.total, lambda: source.sent, time.monotonic)
     runner = Runner(
         registry,
         environ,
@@ -118,14 +122,8 @@ def publish(
         moved=lambda: source.sent,
         tick=progress.tick,
     )
-    push = Push(
-        runner,
-        verified,
-        source,
-        watch,
-        retries=settings.push_retries,
-        origin=found.origin if found else "",
-    )
+    origin = found.origin if found else ""
+    push = Push(runner, verified, source, watch, retries=settings.push_retries, origin=origin)
     try:
         _push(push, plan, run)
     finally:
@@ -163,55 +161,6 @@ def _stages(wanted: list[Tag]) -> list[list[Tag]]:
     return [group for group in (stays, moves, last) if group]
 
 
-class Run:
-    """What is known of a run so far: the results tell it also when the run fails."""
-
-    def __init__(self, began: float) -> None:
-        self.settings: Settings | None = None
-        self.plan: Plan | None = None
-        self.verified: Verified | None = None
-        self.before: Mapping[str, str] = {}
-        self.sent = 0
-        self.retries = 0
-        self._began = began
-        self._done: dict[str, str] = {}
-
-    def done(self, name: str, state: str) -> None:
-        """What became of a tag."""
-        self._done[name] = state
-        log.info("tag", name=name, state=state)
-
-    def outcome(self) -> Outcome:
-        """All of it. ValueError before the archive was verified."""
-        from publisher.results import Outcome, TagOutcome
-
-        settings, plan, verified = self.settings, self.plan, self.verified
-        if settings is None or plan is None or verified is None:
-            raise ValueError("nothing is known yet")
-        artifact = verified.artifact
-        done = self._done
-        if settings.dry_run:
-            done = {tag.name: "planned" for tag in plan.tags}
-        return Outcome(
-            repository=settings.image_repository,
-            digest=str(artifact.top.digest),
-            media_type=artifact.top.media_type,
-            tags=tuple(
-                TagOutcome(tag.name, done[tag.name], self.before.get(tag.name, ""))
-                for tag in plan.tags
-                if tag.name in done
-            ),
-            archive=verified.path,
-            archive_size=artifact.size,
-            platforms=tuple(map(str, artifact.platforms)),
-            sent=self.sent,
-            seconds=time.monotonic() - self._began,
-            retries=self.retries,
-            dry_run=settings.dry_run,
-            notes=(*plan.notes, *artifact.notes),
-        )
-
-
 def _settings(environ: Mapping[str, str], run: Run) -> Settings:
     """The settings; from here on the log is as they say, and results go where they say.
 
@@ -221,17 +170,24 @@ def _settings(environ: Mapping[str, str], run: Run) -> Settings:
 
     read = variables.load_usable(environ)
     run.settings = read.settings
-    _configure_log(environ, read.settings, variables.secret_values(read.settings))
+    _configure_log(environ, read.settings)
     if read.failure is not None:
         raise read.failure
     return read.settings
 
 
 def _configure_log(
-    environ: Mapping[str, str], settings: Settings | None, secrets: Iterable[str] = ()
+    environ: Mapping[str, str],
+    settings: Settings | None,
+    credentials: Iterable[Credentials] = (),
 ) -> None:
     """As the settings say; before they are known, as far as the environment can be read."""
     given = environ.get("PLP_LOG_FORMAT", "").strip().lower()
+    secrets = [secret for each in credentials for secret in each.secrets()]
+    if settings is not None:
+        from publisher.settings import secret_values
+
+        secrets += secret_values(settings)
     log.configure(
         settings.log_format if settings else "json" if given == "json" else "console",
         ("debug" if settings.debug else settings.log_level) if settings else "info",

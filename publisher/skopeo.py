@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections import deque
@@ -11,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from plp_builder import log, process
-from plp_builder.errors import Failure
+from plp_builder.errors import Failure, ToolNotFound
 from plp_builder.oci.model import MAX_DOCUMENT_SIZE
 from plp_builder.process import Child, Watch
 from plp_builder.streams import Lines, Tail
@@ -23,6 +25,7 @@ AT_ONCE = 4
 TICK = 0.5
 LAST_WORDS = 5.0
 VERSION_WAIT = 10.0
+INSTALL = "Install skopeo 1.9 or newer, for example with `apt-get install skopeo`."
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PASSED = frozenset(
@@ -94,6 +97,13 @@ def inspect(registry: Registry, image: str) -> tuple[str, ...]:
 
 def _truth(value: bool) -> str:
     return "true" if value else "false"
+
+
+def require(environ: Mapping[str, str]) -> None:
+    """Raise ToolNotFound where there is no skopeo: better before the archive is read."""
+    path = environ.get("PATH", os.defpath)
+    if process.find("skopeo", path) is None:
+        raise ToolNotFound("skopeo was not found on PATH", why=[f"PATH={path}"], hint=INSTALL)
 
 
 def version(environ: Mapping[str, str]) -> str:
@@ -219,7 +229,7 @@ class _Running:
             self._moved, self._alive = moved, now
         elif now - self._alive >= patience and not self._stalled:
             self._stalled = patience
-            self._child.signal(9)
+            self._child.signal(signal.SIGKILL)
 
     def left(self) -> Ended:
         """What it has left, once it is over."""

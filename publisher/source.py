@@ -16,6 +16,8 @@ import secrets
 import socket
 import struct
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from plp_builder.oci.model import Digest
@@ -33,6 +35,7 @@ MAX_CONNECTIONS = 64
 FIRST_WORDS = 10
 """Seconds that a connection has for its first request."""
 IDLE = 120
+PAUSE = 0.05
 MAX_RANGE = 50
 CHUNK = 1 << 20
 TLS_HANDSHAKE = 0x16
@@ -176,8 +179,8 @@ class Source:
         """The image's name for skopeo."""
         return f"docker://{self.address}/{NAME}@{digest}"
 
-    def _start(self, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _start(self, target: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads = [each for each in self._threads if each.is_alive()]
         self._threads.append(thread)
         thread.start()
@@ -189,7 +192,8 @@ class Source:
             except OSError:
                 if self._ended:
                     return
-                continue  # a client that went away again, or no descriptor left for a moment
+                time.sleep(PAUSE)  # a client that went away again, or no descriptor left
+                continue
             with self._lock:
                 if self._ended:
                     connection.close()

@@ -7,7 +7,7 @@
 | tag ``v1.2.3`` | ``1.2.3`` | ``1.2``, ``1``; not for a pre-release |
 | another tag | the tag itself | |
 | none of these | ``{sha7}``, the commit | |
-| extra tags | | as they are |
+| extra tags, not for a pull request | | as they are |
 
 What is pushed first can be relied on when something moves to it: immutable tags come before moving
 ones, and ``latest`` is the last. What a tag may look like is distribution-spec's, "Pulling
@@ -48,10 +48,15 @@ class Tag(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The tags in the order of pushing, and a sentence for everything that is not as given."""
+    """The tags in the order of pushing, and a sentence for everything that is not as given.
+
+    ``notes`` tell of names that are spelt another way, ``warnings`` of tags that were asked for and
+    are not there or are not alone.
+    """
 
     tags: tuple[Tag, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class _Wish(NamedTuple):
@@ -68,14 +73,16 @@ def plan(settings: Settings) -> Plan:
 
     Raises SettingInvalid when nothing that is given makes a legal tag.
     """
-    notes = _ignored(settings)
+    notes: list[str] = []
+    warnings = _ignored(settings)
     tags: dict[str, Tag] = {}
     for wish in _wishes(settings):
         name = _legal(wish.text, wish.suffix)
         origin = NAMES.variable(wish.field)
-        _note(notes, wish, name, origin)
         if not name:
+            warnings.append(f"{_given(wish)} has no character that a tag can have: it makes no tag")
             continue
+        notes += _spelling(wish, name)
         before = tags.get(name)
         tags[name] = Tag(name, wish.moving or name == LATEST, (origin,))
         if before:
@@ -83,18 +90,20 @@ def plan(settings: Settings) -> Plan:
             tags[name] = Tag(name, moving, tuple(dict.fromkeys((*before.origins, origin))))
             if origin not in before.origins:
                 others = " and ".join(before.origins)
-                notes.append(f"{origin} makes the tag {name}, and so does {others}: it is one tag")
+                warnings.append(
+                    f"{origin} makes the tag {name}, and so does {others}: it is one tag"
+                )
             elif wish.field == "extra_tags":
-                notes.append(f"{origin} makes the tag {name} more than once: it is one tag")
+                warnings.append(f"{origin} makes the tag {name} more than once: it is one tag")
     if not tags:
         raise SettingInvalid(
             "no tag is left to push",
-            why=notes,
+            why=warnings,
             hint="A tag has letters of ASCII, digits, '_', '.' and '-': set PLP_COMMIT_SHA, or "
             "name a tag in PLP_EXTRA_TAGS.",
         )
     ordered = sorted(tags.values(), key=lambda tag: (tag.name == LATEST, tag.moving))
-    return Plan(tuple(ordered), tuple(dict.fromkeys(notes)))
+    return Plan(tuple(ordered), tuple(dict.fromkeys(notes)), tuple(dict.fromkeys(warnings)))
 
 
 def _wishes(settings: Settings) -> Iterator[_Wish]:
@@ -102,23 +111,23 @@ def _wishes(settings: Settings) -> Iterator[_Wish]:
     suffix = f"-{settings.commit_sha[:_SHORT]}" if settings.commit_sha else ""
     if settings.pull_request_number is not None:
         yield from _source(f"pr-{settings.pull_request_number}", suffix, "pull_request_number")
-    else:
-        if settings.tag:
-            yield from _of_tag(settings.tag)
-        if settings.branch:
-            yield from _source(settings.branch, suffix, "branch")
-            if settings.is_default_branch:
-                yield _Wish(LATEST, True, "is_default_branch")
-        if not settings.tag and not settings.branch:
-            yield _Wish(settings.commit_sha[:_SHORT], False, "commit_sha")
-            yield _Wish(settings.commit_sha, False, "commit_sha")
+        return
+    if settings.tag:
+        yield from _of_tag(settings.tag)
+    if settings.branch:
+        yield from _source(settings.branch, suffix, "branch")
+        if settings.is_default_branch:
+            yield _Wish(LATEST, True, "is_default_branch")
+    if settings.commit_sha and not (_legal(settings.tag) or _legal(settings.branch)):
+        yield _Wish(settings.commit_sha[:_SHORT], False, "commit_sha")
+        yield _Wish(settings.commit_sha, False, "commit_sha")
     for extra in settings.extra_tags:
         yield _Wish(extra, True, "extra_tags")
 
 
 def _source(text: str, suffix: str, field: str) -> Iterator[_Wish]:
     yield _Wish(text, True, field)
-    if suffix:
+    if suffix and _legal(text):
         yield _Wish(text, False, field, suffix)
 
 
@@ -133,35 +142,49 @@ def _of_tag(tag: str) -> Iterator[_Wish]:
         yield _Wish(version["major"], True, "tag")
 
 
-def _legal(text: str, suffix: str) -> str:
-    """``text`` as a tag that ends with ``suffix``; without the suffix "" if nothing is left."""
+def _legal(text: str, suffix: str = "") -> str:
+    """``text`` as a tag that ends with ``suffix``; "" if nothing of it is left."""
     name = _ILLEGAL.sub("-", text).lstrip(".-")[: MAX_LENGTH - len(suffix)]
-    return name + suffix if name else suffix.lstrip("-")
+    return name and name + suffix
 
 
-def _note(notes: list[str], wish: _Wish, name: str, origin: str) -> None:
-    """Tell what became of a text; of one that makes two tags, once."""
-    given = f"{origin} {shown(wish.text)}"
+def _given(wish: _Wish) -> str:
+    return f"{NAMES.variable(wish.field)} {shown(wish.text)}"
+
+
+def _spelling(wish: _Wish, name: str) -> list[str]:
+    """What became of a text, if it is not as given; of one that makes two tags, once."""
     if wish.suffix:
         if len(wish.text) <= MAX_LENGTH < len(wish.text + wish.suffix):
-            notes.append(f"{given} is shortened, so that {wish.suffix} fits behind it: {name}")
-    elif not name:
-        notes.append(f"{given} has no character that a tag can have: it makes no tag")
+            return [f"{_given(wish)} is shortened, so that {wish.suffix} fits behind it: {name}"]
     elif len(wish.text) > MAX_LENGTH:
-        notes.append(f"{given} is longer than the {MAX_LENGTH} characters of a tag: shortened")
+        return [f"{_given(wish)} is longer than the {MAX_LENGTH} characters of a tag: shortened"]
     elif name != wish.text:
-        notes.append(f"{given} makes the tag {name}: a tag cannot have all of its characters")
+        return [f"{_given(wish)} makes the tag {name}: a tag cannot have all of its characters"]
+    return []
 
 
 def _ignored(settings: Settings) -> list[str]:
-    """A sentence for each variable that has no say because of another one."""
-    if settings.pull_request_number is None:
+    """A sentence for each variable that would have made a tag, were it not for another one."""
+    number = settings.pull_request_number
+    if number is None:
         if settings.is_default_branch and not settings.branch:
             return ["PLP_IS_DEFAULT_BRANCH makes no tag: PLP_BRANCH is not set"]
         return []
+    # What hosts call the branch of a pull request (7/merge on GitHub) is no other branch.
+    branch = settings.branch and not re.fullmatch(
+        rf"(?:(?:refs/)?(?:pull|pull-requests|merge-requests)/)?{number}/(?:merge|head|from)",
+        settings.branch,
+    )
+    withheld = {
+        "branch": branch,
+        "tag": settings.tag,
+        "is_default_branch": branch and settings.is_default_branch,
+        "extra_tags": settings.extra_tags,
+    }
     return [
-        f"{NAMES.variable(field)} makes no tag: this is the pull request "
-        f"{settings.pull_request_number}, which must not move what others rely on"
-        for field in ("branch", "tag", "is_default_branch")
-        if getattr(settings, field)
+        f"{NAMES.variable(field)} makes no tag: this is the pull request {number}, which must not "
+        "move what others rely on"
+        for field, is_given in withheld.items()
+        if is_given
     ]

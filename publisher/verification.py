@@ -31,6 +31,11 @@ class Verified(NamedTuple):
     seconds: float
     looked: tuple[int, ...]
 
+    @property
+    def total(self) -> int:
+        """Bytes of all manifests and blobs that belong to the image."""
+        return sum(blob.descriptor.size for blob in self.artifact.blobs.values())
+
     def top(self) -> bytes:
         """The manifest or index that tags will point to, as it is in the file now."""
         blob = self.artifact.blobs[self.artifact.top.digest]

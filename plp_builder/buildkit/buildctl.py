@@ -19,39 +19,58 @@ LAST_WORDS = 2.0
 TICK = 0.5
 
 
-def solve(
-    endpoint: Endpoint,
-    arguments: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    stdout: int | None,
-    watch: Watch,
-    line: Callable[[bytes, float], None],
-    tick: Callable[[float], None],
-) -> int:
-    """Run ``buildctl ADDRESS ARGUMENTS`` to its end and return its exit code.
+class Call:
+    """A running ``buildctl ADDRESS ARGUMENTS``.
 
-    ``stdout`` is the descriptor that the archive goes to. ``line`` gets each line of its
-    stderr and ``tick`` is called about twice a second, both with the time of
-    ``time.monotonic``. Whatever ends the wait early ends buildctl, too.
+    ``stdout`` is the descriptor that the archive goes to. ``early`` is for a daemon that listens
+    but does not serve yet: then buildctl waits for it, however long that takes.
     """
-    child = start(
-        ["buildctl", *endpoint.arguments(), *arguments],
-        env=env,
-        stdout=subprocess.DEVNULL if stdout is None else stdout,
-        stderr=subprocess.PIPE,
-    )
-    lines = Lines(lambda text: line(text, time.monotonic()))
-    watch.reads(child.stderr, lines)
-    watch.exits(child, lambda: None)
-    try:
-        watch.until(
-            lambda: child.poll() is not None, tick=lambda: tick(time.monotonic()), interval=TICK
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdout: int | None,
+        watch: Watch,
+        early: bool = False,
+    ) -> None:
+        self._watch = watch
+        self._ended = False
+        self._child = start(
+            ["buildctl", *endpoint.arguments(), *(["--wait"] if early else []), *arguments],
+            env=env,
+            stdout=subprocess.DEVNULL if stdout is None else stdout,
+            stderr=subprocess.PIPE,
         )
-        watch.until(lambda: lines.ended, seconds=LAST_WORDS)
-        return child.poll() or 0
-    finally:
-        watch.end(child, grace=GRACE)
-        watch.forget(child)
-        watch.forget(child.stderr)
-        child.close()
+
+    def end(self) -> None:
+        """End it if it has not ended; may be called again."""
+        if not self._ended:
+            self._ended = True
+            self._watch.end(self._child, grace=GRACE)
+            self._watch.forget(self._child)
+            self._watch.forget(self._child.stderr)
+            self._child.close()
+
+    def finish(self, line: Callable[[bytes, float], None], tick: Callable[[float], None]) -> int:
+        """Wait for its end and return its exit code.
+
+        ``line`` gets each line of its stderr and ``tick`` is called about twice a second, both
+        with the time of ``time.monotonic``. Whatever ends the wait early ends buildctl, too.
+        """
+        child, watch = self._child, self._watch
+        lines = Lines(lambda text: line(text, time.monotonic()))
+        try:
+            watch.reads(child.stderr, lines)
+            watch.exits(child, lambda: None)
+            watch.until(
+                lambda: child.poll() is not None,
+                tick=lambda: tick(time.monotonic()),
+                interval=TICK,
+            )
+            watch.until(lambda: lines.ended, seconds=LAST_WORDS)
+            return child.poll() or 0
+        finally:
+            self.end()

@@ -89,6 +89,7 @@ class Daemon:
         self._child: Child | None = None
         self._orders = -1
         self._started = False
+        self._expected: Options | None = None
         self._notify: socket.socket | None = None
         self._ready = False
         self._suspects: set[int] = set()
@@ -103,24 +104,33 @@ class Daemon:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.stop(DAEMON_GRACE if kind and self._ready else IDLE_GRACE)
+            self.stop(DAEMON_GRACE if kind and self._started else IDLE_GRACE)
         finally:
             self._remove()
 
     def start(self, options: Options) -> None:
-        """Start the daemon in its room, without waiting for it.
-
-        Started again with the same options it just goes on; with others it begins anew.
-        """
-        if self._started:
-            if options == self._options:
-                return
-            self._move(self.room.sandbox)
-        self._options = options
+        """Start the daemon in its room, without waiting for it, or let the expected one go on."""
         self._started = True
+        if self._expected is None:
+            self._begin(options)
+        elif self._expected != options:
+            self._move(self.room.sandbox)
+            self._begin(options)
+
+    def expect(self, options: Options) -> None:
+        """Start the daemon in the expectation that :meth:`start` will ask for the same."""
+        self._expected = options
+        self._begin(options)
+
+    def _begin(self, options: Options) -> None:
+        self._options = options
         if self.room.sandbox is Sandbox.PROCESS and NO_PROCESS_SANDBOX in options.flags:
             self._move(Sandbox.NONE)
         self._order()
+
+    def listens(self) -> bool:
+        """Whether it can be called already: it listens some time before it serves."""
+        return self.room.runtime.has_socket()
 
     def ready(self, seconds: float) -> None:
         """Wait for ``READY=1``; try the weaker sandbox where the stronger one is refused.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from plp_builder.naming import PREFIX
 from plp_builder.syntax.names import NAMES, OF_PUBLISHER
+
+if TYPE_CHECKING:
+    from plp_builder.settings import Settings
 
 _SAY_NOTHING = frozenset(
     {"PLP_SOURCE_PATH", "PLP_BUILD_PATH", "PLP_CACHE_PATH", "PLP_CONTEXT", "PLP_DOCKERFILE"}
@@ -42,6 +45,25 @@ def foreseen(environ: Mapping[str, str]) -> Options | None:
         if name not in OF_PUBLISHER and not (name in _SAY_NOTHING and _plain(text))
     ]
     return None if said else Options()
+
+
+def asked(settings: Settings) -> Options:
+    """What the settings ask of the daemon. Raises SettingInvalid."""
+    from plp_builder.buildkit import config
+
+    base = config.read(settings.buildkitd_config) if settings.buildkitd_config else ""
+    return Options(
+        config.render(
+            base,
+            settings.registry_mirrors,
+            settings.insecure_registries,
+            settings.buildkitd_config,
+        ),
+        settings.buildkitd_flags,
+        debug=settings.debug,
+        offline=settings.offline,
+        host_network=settings.network == "host",
+    )
 
 
 def _plain(text: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,14 @@ class Runtime(NamedTuple):
     @property
     def socket(self) -> Path:
         return self.daemon / SOCKET_NAME
+
+    def has_socket(self) -> bool:
+        """Whether there is a socket at ``socket``."""
+        try:
+            found = os.stat(SOCKET_NAME, dir_fd=self.handle, follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISSOCK(found.st_mode)
 
     @property
     def notify_socket(self) -> Path:

@@ -66,6 +66,7 @@ PACKAGES = (
     _command(
         "docker-registry", "docker-registry", "tests pull base images from it", tests_only=True
     ),
+    _command("openssl", "openssl", "makes certificates for tests", tests_only=True),
     _command("debootstrap", "debootstrap", "makes the tests' Debian base image", tests_only=True),
     Package(
         "debian-archive-keyring",

@@ -17,7 +17,13 @@ from plp_builder.buildkit.daemonless import Daemon
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.errors import DaemonDied, DaemonNotReady, RootlessNotPermitted, Terminated
+from plp_builder.errors import (
+    DaemonDied,
+    DaemonNotReady,
+    RootlessNotPermitted,
+    SettingInvalid,
+    Terminated,
+)
 from plp_builder.process import Stop, Watch
 
 PATIENCE = 60.0
@@ -109,7 +115,7 @@ SHOW_ARGUMENTS = "import sys\nprint(sys.argv[1:], file=sys.stderr, flush=True)\n
 
 def test_a_daemon_that_was_rightly_foreseen_goes_on(fake: Start) -> None:
     with fake(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
-        daemon.start(Options())
+        daemon.expect(Options())
         daemon.start(Options())
         daemon.ready(PATIENCE)
         daemon._watch.until(lambda: bool(daemon.log.text()), seconds=PATIENCE)
@@ -119,7 +125,7 @@ def test_a_daemon_that_was_rightly_foreseen_goes_on(fake: Start) -> None:
 
 def test_a_daemon_that_was_wrongly_foreseen_gives_way(fake: Start) -> None:
     with fake(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
-        daemon.start(Options())
+        daemon.expect(Options())
         daemon.ready(PATIENCE)
         daemon.start(Options(debug=True))
         assert not daemon._ready
@@ -127,6 +133,31 @@ def test_a_daemon_that_was_wrongly_foreseen_gives_way(fake: Start) -> None:
         daemon._watch.until(lambda: "--debug" in daemon.log.text()[-1], seconds=PATIENCE)
         marker = os.fsencode(daemon.room.runtime.socket)
         assert sum(marker in line for line in map(command_line, leftovers.parents())) == 1
+    gone(daemon)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_only_a_daemon_that_was_wanted_is_given_time(
+    wanted: bool, fake: Start, tmp_path: Path
+) -> None:
+    """As when there is no Dockerfile: nothing is lost with a daemon that was only expected."""
+    asked = tmp_path / "asked"
+    program = (
+        f"import signal\nsignal.signal(signal.SIGTERM, lambda *_: open({str(asked)!r}, 'w'))\n"
+    )
+
+    def use(daemon: Daemon) -> None:
+        with daemon:
+            daemon.expect(Options())
+            if wanted:
+                daemon.start(Options())
+            daemon.ready(PATIENCE)
+            raise SettingInvalid("a setting cannot be used")
+
+    daemon = fake(program + READY + FOREVER)
+    with pytest.raises(SettingInvalid):
+        use(daemon)
+    assert asked.exists() == wanted
     gone(daemon)
 
 

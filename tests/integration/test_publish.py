@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support import layouts, machine, processes, publisher, scripted_registry
 from tests.support.builder import MakeWorkspace, RunBuilder
+from tests.support.engine import Engine
 from tests.support.layouts import Files
 from tests.support.machine import User
 from tests.support.publisher import COMMIT, end, environment, run, started, wait_for
@@ -141,6 +143,34 @@ def test_the_contracts_example(
     assert registry.env["PLP_REGISTRY_PASSWORD"] not in result.stderr
 
 
+def test_docker_pulls_and_runs_what_was_published(
+    workspace: MakeWorkspace,
+    run_builder: RunBuilder,
+    docker_engine: Engine,
+    registry: GuardedRegistry,
+    clients: Clients,
+    tmp_path: Path,
+) -> None:
+    busybox = Path(machine.command("busybox")).read_bytes()
+    dockerfile = 'FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "echo", "I run"]\n'
+    place = workspace("root").write({"Dockerfile": dockerfile, "busybox": busybox})
+    (place.source / "busybox").chmod(0o755)
+    built = run_builder(place.env, user="root")
+    assert built.code == 0, built.output
+    name = f"{registry.address}/team/runs"
+    result = run(environment(place.archive, name, registry.env), tmp_path)
+    assert result.code == 0, result.stderr
+    image = f"{name}@{digest_of(place.archive)}"
+    assert f"docker pull {image}" in result.stderr
+    clients.environment()  # writes what docker login would
+    docker_engine.docker("--config", str(clients.home), "pull", image)
+    try:
+        said = docker_engine.docker("run", "--rm", "--network=none", image).stdout
+        assert said == "I run\n"
+    finally:
+        docker_engine.docker("image", "rm", "--force", image, check=False)
+
+
 def test_all_tags_arrive_and_a_second_run_changes_nothing(
     registry: GuardedRegistry, clients: Clients, archive: Path, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -216,6 +246,35 @@ def test_missing_variables_are_told_before_the_archive_is(tmp_path: Path) -> Non
     assert json.loads(told.read_text())["error"]["name"] == "variable-missing"
     assert "PLP_IMAGE_REPOSITORY" in result.stderr
     assert "PLP_COMMIT_SHA" in result.stderr
+
+
+def test_a_missing_skopeo_is_told(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    result = run(environment(archive, "r.example/app", {"PATH": str(tmp_path / "bin")}), tmp_path)
+    assert result.code == 1, result.stderr
+    assert "ERROR tool-not-found: skopeo was not found on PATH" in result.stderr
+    assert "apt-get install skopeo" in result.stderr
+
+
+def test_a_verification_can_be_stopped(
+    scripted: ScriptedRegistry, archive: Path, tmp_path: Path
+) -> None:
+    """The archive has a blob of nothing but zeros, which takes seconds to read."""
+    with tarfile.open(archive) as tar:
+        last = tar.getmembers()[-1]
+    huge = tarfile.TarInfo(f"blobs/sha256/{'0' * 64}")
+    huge.size = 4 << 30
+    with archive.open("r+b") as file:
+        at = file.seek(-(-(last.offset_data + last.size) // 512) * 512)
+        file.write(huge.tobuf(tarfile.USTAR_FORMAT))
+        file.truncate(at + 512 + huge.size + 1024)
+    log = tmp_path / "log"
+    with started(environment(archive, f"{scripted.address}/app", scripted_env()), log) as process:
+        wait_for(lambda: b"plp-container-image-publisher" in log.read_bytes(), process)
+        code, seconds = end(process, signal.SIGTERM)
+    assert code == 143, log.read_text()
+    assert seconds < ENDS_WITHIN
+    assert scripted.seen == []
 
 
 def test_a_wrong_password_is_exit_code_2(

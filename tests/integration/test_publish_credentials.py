@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import shutil
@@ -31,7 +30,6 @@ from tests.support import (
     machine,
     processes,
     scripted_registry,
-    token_service,
 )
 from tests.support import skopeo as skopeos
 from tests.support.registries import PROGRAMS, GuardedRegistry, Kind, Registries
@@ -104,29 +102,6 @@ def test_other_credentials_are_refused(
     assert SECRET.encode() not in done.stderr
 
 
-@pytest.fixture
-def _chunked_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token service understands forms of unknown length too: skopeo sends such."""
-    post = token_service._Handler.do_POST
-
-    def do_post(handler: token_service._Handler) -> None:
-        if handler.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(handler.rfile.readline(), 16):
-                body += handler.rfile.read(size)
-                handler.rfile.readline()
-            handler.rfile.readline()
-            handler.headers["Content-Length"] = str(len(body))
-            connection, handler.rfile = handler.rfile, io.BytesIO(body)
-            post(handler)
-            handler.rfile = connection
-        else:
-            post(handler)
-
-    monkeypatch.setattr(token_service._Handler, "do_POST", do_post)
-
-
-@pytest.mark.usefixtures("_chunked_forms")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_an_identity_token_is_traded_for_an_access_token(
     program: str, skopeo: Skopeo, layout: Path, tmp_path: Path, guarded_registries: Registries

@@ -108,6 +108,7 @@ def test_nobody_gets_in_without_the_password(guarded: ScriptedRegistry, tmp_path
     if not guarded.guard:
         assert ask(guarded.address, "GET", "/v2/").status == 200
         return
+    assert ask(guarded.address, "GET", "/v1/_ping").status == 404
     refused = ask(guarded.address, "PUT", "/v2/team/app/manifests/1.0", b"{}")
     assert refused.status == 401
     assert refused.headers["www-authenticate"].lower().startswith(("basic", "bearer"))
@@ -194,6 +195,9 @@ def converse(address: str) -> list[tuple[str, Answer]]:
     talk = Conversation(address, [])
     app = "/v2/team/app"
     talk.ask("GET", "/v2/")
+    for elsewhere in ("/v1/_ping", "/v2/team/app/nothing", "/elsewhere"):
+        assert talk.ask("GET", elsewhere).status == 404
+        talk.got.pop()  # no client reads more than that
     for method in ("HEAD", "GET"):
         talk.ask(method, f"{app}/manifests/1.0")
         talk.ask(method, f"{app}/manifests/{WRONG}")

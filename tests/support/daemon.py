@@ -62,11 +62,11 @@ class Daemon:
 
 
 @contextmanager
-def running(tools: Tools) -> Iterator[Daemon]:
-    """Start a daemon of this version and end it again."""
+def running(tools: Tools, directory: Path | None = None) -> Iterator[Daemon]:
+    """Start a daemon of this version, in ``directory`` if one is given, and end it again."""
     if os.geteuid() != 0:
         pytest.skip("a daemon without rootlesskit needs root")
-    directory = Path(tempfile.mkdtemp(prefix="plp-", dir="/tmp"))
+    directory = directory or Path(tempfile.mkdtemp(prefix="plp-", dir="/tmp"))
     log = (directory / "log").open("wb")
     process = subprocess.Popen(
         [tools["buildkitd"], "--root", directory / "root", "--addr", f"unix://{directory}/sock"],

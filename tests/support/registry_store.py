@@ -46,12 +46,11 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """``length`` is what Content-Length says where that is not the body's own length."""
+    """An answer; Content-Length is added to the headers when it is sent."""
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
-    length: int | None = None
 
 
 def parse(

@@ -11,12 +11,14 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.support import http_body
 from tests.support.registry_store import Reply, Request, Store, error, parse
 
 WRONG = "sha256:" + "0" * 64
@@ -41,9 +43,14 @@ def _refusal(status: int, code: str, **headers: str) -> Fault:
     return Fault(str(status), error(status, code, **headers))
 
 
+def busy(seconds: int) -> Fault:
+    """Too many requests: come back in so many seconds."""
+    return _refusal(429, "TOOMANYREQUESTS", **{"Retry-After": str(seconds)})
+
+
 FAULTS = {
     "429": _refusal(429, "TOOMANYREQUESTS"),
-    "429-retry-after": Fault("429", error(429, "TOOMANYREQUESTS", **{"Retry-After": "1"})),
+    "429-retry-after": busy(1),
     "500": _refusal(500, "UNKNOWN"),
     "503": Fault("503", Reply(503, {"Content-Type": "text/html"}, b"<h1>Unavailable</h1>")),
     "408": Fault("408", Reply(408, {"Content-Type": "text/plain"}, b"Request Timeout")),
@@ -70,13 +77,14 @@ class _Rule:
 
 
 class Seen(NamedTuple):
-    """A request as it came, whose answer was ``status`` (0: none) or a fault's name."""
+    """A request as it came; ``answer`` is a status or a fault's kind, ``when`` monotonic."""
 
     endpoint: str
     method: str
     target: str
     authorized: bool
     answer: str
+    when: float
 
 
 class ScriptedRegistry:
@@ -137,11 +145,10 @@ class ScriptedRegistry:
     def challenged(self, reply: Reply) -> Reply:
         """The reply with the header that says how to come in."""
         port = self.address.rpartition(":")[2]
-        challenge = {
-            "basic": 'Basic realm="tests"',
-            "token": f'Bearer realm="http://localhost:{port}/token",service="tests"',
-        }.get(self.guard)
-        return with_headers(reply, **({"WWW-Authenticate": challenge} if challenge else {}))
+        challenge = 'Basic realm="tests"'
+        if self.guard == "token":
+            challenge = f'Bearer realm="http://localhost:{port}/token",service="tests"'
+        return with_headers(reply, **({"WWW-Authenticate": challenge} if self.guard else {}))
 
     def token(self, authorization: str) -> Reply:
         """The answer of the token endpoint: a word that opens everything."""
@@ -199,17 +206,17 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.kind == "stall":
                 registry.released.wait()
             return self._reset()
-        body = self._body()
+        body = http_body.read(self.headers, self.rfile)
         with registry.lock:
             if fault and fault.reply:
-                reply = fault.reply
-                reply = registry.challenged(reply) if reply.status == 401 else reply
+                again = fault.reply.status == 401
+                reply = registry.challenged(fault.reply) if again else fault.reply
             elif token:
                 reply = registry.token(authorization)
-            elif refusal := registry.refusal(authorization):
-                reply, fault = refusal, None
             elif request is None:
-                reply = error(404, "NAME_INVALID")
+                reply = Reply(404, {"Content-Type": "text/plain"}, b"404 page not found\n")
+            elif refusal := registry.refusal(authorization):
+                reply = refusal
             else:
                 reply = self._answer(request._replace(body=body), fault)
             self._note(endpoint, fault.kind if fault else str(reply.status))
@@ -219,7 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _note(self, endpoint: str, answer: str) -> None:
         authorized = "Authorization" in self.headers
-        self.registry.seen.append(Seen(endpoint, self.command, self.path, authorized, answer))
+        seen = Seen(endpoint, self.command, self.path, authorized, answer, time.monotonic())
+        self.registry.seen.append(seen)
 
     def _request(self) -> Request | None:
         host = f"http://{self.registry.address}"
@@ -239,28 +247,17 @@ class _Handler(BaseHTTPRequestHandler):
             return reply._replace(body=_otherwise(reply.body))
         return reply
 
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data = b""
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return data
-
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 
     def _send(self, reply: Reply, *, truncated: bool) -> None:
-        length = len(reply.body) if reply.length is None else reply.length
         self.send_response(reply.status)
         headers = {"Docker-Distribution-Api-Version": "registry/2.0", **reply.headers}
         for name, value in headers.items():
             self.send_header(name, value)
         if reply.status != 204:
-            self.send_header("Content-Length", str(length + (100 if truncated else 0)))
+            self.send_header("Content-Length", str(len(reply.body) + 100 * truncated))
         if truncated and (self.command == "HEAD" or not reply.body):
             self.wfile.write(b"".join(self._headers_buffer)[:-20])
             self.close_connection = True

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support import certificates, machine
+from tests.support import certificates, http_body, machine
 from tests.support.certificates import Certificate
 
 SERVICE = "registry.test"
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(scopes if self.service.knows(username, password) else None)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        body = http_body.read(self.headers, self.rfile).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
         self.service.requests.append(f"POST {self.path} {form.get('grant_type', '')}")
         allowed = hmac.compare_digest(

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plp_builder import build
-from plp_builder.buildkit.options import Options, foreseen
+from plp_builder.buildkit.options import Options, asked, foreseen
 from plp_builder.errors import Failure
 from plp_builder.settings import VARIABLES, load
 from plp_builder.syntax.names import NAMES, NOT_IMPLEMENTED, OF_PUBLISHER
@@ -43,7 +42,7 @@ class Reader:
 
 def test_what_is_asked_of_the_daemon_forbids_an_early_start() -> None:
     reader: Any = Reader()
-    build._options(reader)
+    asked(reader)
     shaping = {name for name, field in VARIABLES.items() if field in reader.seen}
     assert len(shaping) >= 7
     assert not shaping & EARLY
@@ -54,7 +53,7 @@ def test_what_is_asked_of_the_daemon_forbids_an_early_start() -> None:
 def test_an_early_daemon_is_the_one_that_the_settings_ask_for(name: str, text: str) -> None:
     expected = foreseen({**CONTRACT, name: text})
     if expected is not None:
-        assert build._options(load({name: text})) == expected
+        assert asked(load({name: text})) == expected
 
 
 @given(st.dictionaries(st.sampled_from(sorted(EARLY)), st.text() | st.text("x", min_size=1)))

@@ -16,6 +16,7 @@ PUBLISHER = {name: module for name, module in MODULES.items() if name.startswith
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"build"}),
+    frozenset({"solving"}),
     frozenset({"usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),

@@ -132,6 +132,10 @@ SENTENCES = {
     "writing blob: happened during read: Digest did not match, expected sha256:a, got sha256:b": (
         Kind.ARCHIVE
     ),
+    "determining manifest MIME type for docker://127.0.0.1:1/archive@sha256:a: Manifest does not "
+    "match provided manifest digest sha256:a": Kind.ARCHIVE,
+    "reading config blob sha256:a: Download config.json digest sha256:b does not match expected "
+    "sha256:a": Kind.ARCHIVE,
     "something that nobody has seen before": Kind.UNKNOWN,
 }
 
@@ -151,6 +155,14 @@ def test_an_answer_means_the_same_at_every_step(step: str, answer: str) -> None:
 def test_what_a_sentence_means(sentence: str) -> None:
     fault = classify(1, fatal(sentence))
     assert fault == Fault(SENTENCES[sentence], (sentence,))
+
+
+def test_what_signs_an_upload_is_not_told() -> None:
+    text = 'writing blob: Patch "https://r/v2/x/uploads/1?_state=abc&X-Amz-Signature=def": EOF'
+    assert classify(1, fatal(text)).said == ('writing blob: Patch "https://r/v2/x/uploads/1": EOF',)
+    text = "uploading layer to https://r/v2/x/uploads/1?digest=sha256%3Ab: denied"
+    fault = classify(1, fatal(text))
+    assert fault == Fault(Kind.DENIED, ("uploading layer to https://r/v2/x/uploads/1: denied",))
 
 
 def test_only_the_fatal_line_counts() -> None:

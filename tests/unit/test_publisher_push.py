@@ -24,8 +24,8 @@ from plp_builder.oci.artifact import Artifact, Blob
 from plp_builder.oci.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Digest
 from publisher import publish
 from publisher.faults import Fault, Kind
-from publisher.publish import Run
 from publisher.push import Push
+from publisher.run import Run
 from publisher.skopeo import Ended, Registry
 from publisher.tags import Plan, Tag
 

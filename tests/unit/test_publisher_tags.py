@@ -60,7 +60,8 @@ ROWS = (
     Row({"branch": "-.-x"}, "| x"),
     Row({"branch": "_x"}, "| _x"),
     Row({"branch": "grün"}, "| gr-n"),
-    Row({"branch": "日本", "commit": SHA}, f"{SHORT} |"),
+    Row({"branch": "日本", "commit": SHA}, f"{SHORT} {SHA} |"),
+    Row({"branch": "日本", "commit": SHA, "default": "1"}, f"{SHORT} {SHA} | latest"),
     Row({"branch": "日本", "default": "true"}, "| latest"),
     Row({"branch": "日本-x", "commit": SHA}, f"x-{SHORT} | x"),
     Row({"branch": "x" * 300, "commit": SHA}, f"{'x' * 120}-{SHORT} | {'x' * 128}"),
@@ -95,7 +96,10 @@ ROWS = (
     Row({"tag": "v1.2.3.4"}, "v1.2.3.4 |"),
     Row({"tag": "nightly/2024-01-01"}, "nightly-2024-01-01 |"),
     Row({"tag": "latest"}, "| latest"),
+    Row({"tag": "日本", "commit": SHA}, f"{SHORT} {SHA} |"),
     # several at once
+    Row({"tag": "v1.2.3", "branch": "日本", "commit": SHA}, "1.2.3 | 1.2 1"),
+    Row({"tag": "日本", "branch": "main", "commit": SHA}, f"main-{SHORT} | main"),
     Row(
         {"tag": "v1.2.3", "branch": "main", "commit": SHA, "default": "true"},
         f"1.2.3 main-{SHORT} | 1.2 1 main latest",
@@ -106,7 +110,8 @@ ROWS = (
     Row({"commit": SHA, "extra": "stable, edge"}, f"{SHORT} {SHA} | stable edge"),
     Row({"commit": SHA, "extra": "stable\r\n\n edge \n"}, f"{SHORT} {SHA} | stable edge"),
     Row({"commit": SHA, "extra": f"latest,x,{SHORT}"}, f"{SHORT} {SHA} | x latest"),
-    Row({"pr": "7", "extra": "a/b, a-b, -"}, "| pr-7 a-b"),
+    Row({"branch": "x", "extra": "a/b, a-b, -"}, "| x a-b"),
+    Row({"pr": "7", "commit": SHA, "extra": "latest,main,stable"}, f"pr-7-{SHORT} | pr-7"),
     Row({"branch": "日本", "extra": "stable"}, "| stable"),
 )  # fmt: skip
 
@@ -120,17 +125,26 @@ def test_rules(row: Row) -> None:
     assert [tag.name for tag in tags] == immutable + moving
 
 
+def withheld(*names: str) -> list[str]:
+    return [
+        f"{name} makes no tag: this is the pull request 7, which must not move what others rely on"
+        for name in names
+    ]
+
+
 @pytest.mark.parametrize(
-    ("given", "notes"),
+    ("given", "notes", "warnings"),
     [
-        ({"branch": "main", "commit": SHA, "default": "1", "extra": "stable"}, []),
-        ({"tag": "v1.2.3"}, []),
+        ({"branch": "main", "commit": SHA, "default": "1", "extra": "stable"}, [], []),
+        ({"tag": "v1.2.3"}, [], []),
         (
             {"branch": "a/b", "commit": SHA},
             ['PLP_BRANCH "a/b" makes the tag a-b: a tag cannot have all of its characters'],
+            [],
         ),
         (
             {"branch": "日本", "commit": SHA},
+            [],
             ['PLP_BRANCH "日本" has no character that a tag can have: it makes no tag'],
         ),
         (
@@ -139,49 +153,57 @@ def test_rules(row: Row) -> None:
                 f'PLP_BRANCH "{"x" * 79}…" is shortened, so that -{SHORT} fits behind it: '
                 f"{'x' * 120}-{SHORT}"
             ],
+            [],
         ),
         (
             {"branch": "x" * 129, "commit": SHA},
             [f'PLP_BRANCH "{"x" * 79}…" is longer than the 128 characters of a tag: shortened'],
+            [],
         ),
         (
             {"tag": "v1.2.3", "branch": "1.2.3"},
+            [],
             ["PLP_BRANCH makes the tag 1.2.3, and so does PLP_TAG: it is one tag"],
         ),
         (
             {"branch": "main", "default": "1", "extra": "latest"},
+            [],
             [
                 "PLP_EXTRA_TAGS makes the tag latest, and so does PLP_IS_DEFAULT_BRANCH: "
                 "it is one tag"
             ],
         ),
+        ({"branch": "x", "extra": "a,b,a"}, [], []),
         (
-            {"pr": "7", "extra": "a,b,a"},
-            [],
-        ),
-        (
-            {"pr": "7", "extra": "a_b,a b,a-b"},
-            [
-                'PLP_EXTRA_TAGS "a b" makes the tag a-b: a tag cannot have all of its characters',
-                "PLP_EXTRA_TAGS makes the tag a-b more than once: it is one tag",
-            ],
+            {"branch": "x", "extra": "a_b,a b,a-b"},
+            ['PLP_EXTRA_TAGS "a b" makes the tag a-b: a tag cannot have all of its characters'],
+            ["PLP_EXTRA_TAGS makes the tag a-b more than once: it is one tag"],
         ),
         (
             {"commit": SHA, "default": "true"},
+            [],
             ["PLP_IS_DEFAULT_BRANCH makes no tag: PLP_BRANCH is not set"],
         ),
+        # What a pull request does not get is told, and nothing where it lacks nothing.
+        ({"pr": "7", "default": "true"}, [], []),
+        ({"pr": "7", "branch": "7/merge"}, [], []),
+        ({"pr": "7", "branch": "refs/pull/7/merge"}, [], []),
+        ({"pr": "7", "branch": "refs/merge-requests/7/head"}, [], []),
+        ({"pr": "7", "branch": "17/merge"}, [], withheld("PLP_BRANCH")),
+        ({"pr": "7", "branch": "fix/7/merge"}, [], withheld("PLP_BRANCH")),
         (
-            {"pr": "7", "branch": "main", "default": "true"},
-            [
-                f"{name} makes no tag: this is the pull request 7, which must not move what "
-                "others rely on"
-                for name in ("PLP_BRANCH", "PLP_IS_DEFAULT_BRANCH")
-            ],
+            {"pr": "7", "branch": "main", "default": "true", "tag": "v1", "extra": "latest"},
+            [],
+            withheld("PLP_BRANCH", "PLP_TAG", "PLP_IS_DEFAULT_BRANCH", "PLP_EXTRA_TAGS"),
         ),
     ],
 )
-def test_what_is_not_as_given_is_told(given: dict[str, str], notes: list[str]) -> None:
-    assert list(planned(**given).notes) == notes
+def test_what_is_not_as_given_is_told(
+    given: dict[str, str], notes: list[str], warnings: list[str]
+) -> None:
+    found = planned(**given)
+    assert list(found.notes) == notes
+    assert list(found.warnings) == warnings
 
 
 def test_what_tags_come_from_is_named() -> None:
@@ -208,6 +230,7 @@ def test_nothing_legal_is_an_error_that_names_it() -> None:
 def test_no_text_is_obeyed_by_a_terminal(with_commit: bool) -> None:
     commit = {"commit": SHA} if with_commit else {}
     found = planned(branch="a\x1b[31m\nb\u202e", **commit)
+    assert found.notes
     assert all(note.isprintable() for note in found.notes)
     assert found.tags[-1].name == "a--31m-b-"
 
@@ -245,8 +268,8 @@ def test_whatever_is_given(given: dict[str, str]) -> None:
     assert order == sorted(order)
     assert all(tag.moving for tag in found.tags if tag.name == LATEST)
     assert found == planned(**dict(reversed(given.items())))
-    assert all(note.isprintable() for note in found.notes)
+    assert all(note.isprintable() for note in (*found.notes, *found.warnings))
     if "pr" in given:
         n = given["pr"]
-        assert {"PLP_BRANCH", "PLP_TAG"}.isdisjoint(o for tag in found.tags for o in tag.origins)
-        assert f"pr-{n}" in names
+        assert {o for tag in found.tags for o in tag.origins} == {"PLP_PULL_REQUEST_NUMBER"}
+        assert all(name == f"pr-{n}" or name.startswith(f"pr-{n}-") for name in names)
