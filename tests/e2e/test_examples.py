@@ -113,6 +113,10 @@ def test_every_example_has_a_test() -> None:
     }  # fmt: skip
 
 
+def test_the_readme_has_the_same_first_example() -> None:
+    assert f"```sh\n{examples()['Build']}```" in (ROOT / "README.md").read_text()
+
+
 def test_build(project: Project) -> None:
     said = project.run("Build")
     assert "BUILT" in said
