@@ -108,14 +108,7 @@ def find(
     name = reference.parse(settings.image_repository)
     if settings.registry_password or settings.registry_token:
         return _given(settings, name.registry)
-    named = [
-        (variable, path)
-        for variable, path in (
-            ("REGISTRY_AUTH_FILE", settings.registry_auth_file),
-            ("DOCKER_CONFIG", settings.docker_config),
-        )
-        if path is not None
-    ]
+    named = _files(settings)
     for variable, path in named:
         if (found := _named(variable, path, name, run_helper)) is not None:
             return found
@@ -132,6 +125,24 @@ def find(
         if (found := _by_default(path, name, run_helper)) is not None:
             return found
     return None
+
+
+def looked_in(settings: Settings) -> tuple[str, ...]:
+    """A sentence for each file that ``settings`` name, for when :func:`find` has found nothing."""
+    registry = reference.parse(settings.image_repository).registry
+    return tuple(
+        f"{variable}={printable(str(path))} has no entry for {registry}"
+        for variable, path in _files(settings)
+    )
+
+
+def _files(settings: Settings) -> list[tuple[str, Path]]:
+    """The files that variables name, in the order in which they are asked."""
+    files = (
+        ("REGISTRY_AUTH_FILE", settings.registry_auth_file),
+        ("DOCKER_CONFIG", settings.docker_config),
+    )
+    return [(variable, path) for variable, path in files if path is not None]
 
 
 def _given(settings: Settings, registry: str) -> Credentials:

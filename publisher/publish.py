@@ -122,8 +122,15 @@ def publish(
         moved=lambda: source.sent,
         tick=progress.tick,
     )
-    origin = found.origin if found else ""
-    push = Push(runner, verified, source, watch, retries=settings.push_retries, origin=origin)
+    push = Push(
+        runner,
+        verified,
+        source,
+        watch,
+        retries=settings.push_retries,
+        origin=found.origin if found else "",
+        looked=() if found else credentials.looked_in(settings),
+    )
     try:
         _push(push, plan, run)
     finally:

@@ -125,6 +125,16 @@ def test_a_default_file_is_not_asked_where_another_was_named(
     assert SECRET not in logged.getvalue()
 
 
+def test_where_credentials_were_looked_for_can_be_told(tmp_path: Path) -> None:
+    named = write(tmp_path / "auth.json", "other", registry="other.example")
+    wanted = settings(REGISTRY_AUTH_FILE=named, DOCKER_CONFIG=tmp_path)
+    assert credentials.looked_in(wanted) == (
+        f"REGISTRY_AUTH_FILE={named} has no entry for r.example",
+        f"DOCKER_CONFIG={tmp_path} has no entry for r.example",
+    )
+    assert credentials.looked_in(settings()) == ()
+
+
 def test_without_any_file_there_are_none(tmp_path: Path, logged: io.StringIO) -> None:
     environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "none")}
     assert find(settings(), environ) is None
