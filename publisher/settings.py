@@ -6,7 +6,6 @@ of an environment at once.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from plp_builder.errors import VariableMissing
 from plp_builder.naming import Names
 from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
 from plp_builder.variables import Usable, in_group, one_of
-from publisher import syntax
-from publisher.names import MEANT, NAMES, OF_BUILDER
+from publisher import hiding, syntax
+from publisher.names import DEFAULT_ARCHIVE, MEANT, NAMES, OF_BUILDER
 
 MAX_RETRIES = 100
 _IMAGE, _TAGS, _REGISTRY = in_group("Image"), in_group("Tags"), in_group("Registry")
@@ -37,7 +36,7 @@ class Settings(variables.Model):
     # fmt: off
     artifact_path: Annotated[
         Path, _IMAGE("archive to push: a file, or a directory with one archive", syntax.parse_path),
-    ] = Path("/artifacts/container-image.tar")
+    ] = Path(DEFAULT_ARCHIVE)
     image_repository: Annotated[
         str, _IMAGE("registry/name, without a tag; required", syntax.parse_repository)] = ""
 
@@ -200,8 +199,6 @@ def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
-    """What no log may show: password, token, and the forms in which HTTP carries them."""
-    secrets = [text for text in (settings.registry_password, settings.registry_token) if text]
-    pairs = [f"{settings.registry_username}:{secret}" for secret in secrets]
-    encoded = [b64encode(text.encode()).decode() for text in (*secrets, *pairs)]
-    return (*secrets, *encoded)
+    """What no log may show."""
+    username, password = settings.registry_username, settings.registry_password
+    return (*hiding.forms(username, password), *hiding.forms(username, settings.registry_token))

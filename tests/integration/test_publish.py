@@ -235,6 +235,8 @@ def test_a_bad_archive_is_told_before_anything_is_sent(
     assert result.code == 3, result.stderr
     assert scripted.seen == []
     assert "ERROR archive-invalid:" in result.stderr
+    assert str(archive) in result.stderr
+    assert "PLP_ARTIFACT_PATH" in result.stderr
     assert json.loads(result_file.read_text())["error"]["exit_code"] == 3
 
 
@@ -246,6 +248,42 @@ def test_missing_variables_are_told_before_the_archive_is(tmp_path: Path) -> Non
     assert json.loads(told.read_text())["error"]["name"] == "variable-missing"
     assert "PLP_IMAGE_REPOSITORY" in result.stderr
     assert "PLP_COMMIT_SHA" in result.stderr
+
+
+def test_typing_errors_in_paths_do_not_wait_for_the_archive(tmp_path: Path) -> None:
+    """The archive is not there either, which is told only after what is read faster."""
+    more = {"PLP_REGISTRY_CA_PATH": str(tmp_path / "ca"), "DOCKER_CONFIG": str(tmp_path / "docker")}
+    result = run(environment(tmp_path / "none.tar", "r.example/app", more), tmp_path)
+    assert result.code == 2, result.stderr
+    assert "DOCKER_CONFIG cannot be used" in result.stderr
+    del more["DOCKER_CONFIG"]
+    result = run(environment(tmp_path / "none.tar", "r.example/app", more), tmp_path)
+    assert result.code == 1, result.stderr
+    assert "Correct PLP_REGISTRY_CA_PATH" in result.stderr
+
+
+def test_without_credentials_it_is_told_where_they_were_looked_for(
+    registry: GuardedRegistry, archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    told = tmp_path / "result.json"
+    more = {name: None for name in registry.env if name.startswith("PLP_REGISTRY_USER")}
+    more |= {"PLP_REGISTRY_PASSWORD": None, "PLP_RESULT_FILE": str(told)}
+    more |= {"DOCKER_CONFIG": str(tmp_path)}
+    more = {**registry.env, **more}
+    result = run(environment(archive, f"{registry.address}/team/none", more), tmp_path)
+    assert result.code == 2, result.stderr
+    error = json.loads(told.read_text())["error"]
+    assert error["what"].endswith("the registry does not allow this without credentials")
+    assert f"DOCKER_CONFIG={tmp_path} has no entry for {registry.address}" in error["why"]
+
+
+def test_a_registry_that_is_not_there_is_told(archive: Path, tmp_path: Path) -> None:
+    more = {"PLP_PUSH_RETRIES": "0", "PLP_REGISTRY_INSECURE": "true"}
+    result = run(environment(archive, "127.0.0.1:9/app", more), tmp_path)
+    assert result.code == 1, result.stderr
+    assert "ERROR registry-not-reachable: could not look at the tags: there is no" in result.stderr
+    assert "no connection to 127.0.0.1:9: connection refused" in result.stderr
 
 
 def test_a_missing_skopeo_is_told(archive: Path, tmp_path: Path) -> None:
