@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import tar
-from plp_builder.oci.hashing import for_each
+from plp_builder.oci.hashing import Pieces, Work, for_each
 from plp_builder.oci.model import (
     MAX_DOCUMENT_SIZE,
     Descriptor,
@@ -101,7 +101,7 @@ class Contents:
             if name.startswith(_BLOBS) and member.is_file and name not in self._verified:
                 expected[name] = _digest_of(name)
 
-        def verify(member: tar.Member, pieces: Iterator[memoryview]) -> None:
+        def verify(member: tar.Member, pieces: Pieces) -> None:
             hashed = hashlib.sha256()
             for piece in pieces:
                 hashed.update(piece)
@@ -113,7 +113,7 @@ class Contents:
     def for_each(
         self,
         members: list[tar.Member],
-        work: Callable[[tar.Member, Iterator[memoryview]], None],
+        work: Work,
     ) -> None:
         """`hashing.for_each` over members of this archive."""
         for_each(self._file, members, work, self._check)
