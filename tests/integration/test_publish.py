@@ -267,10 +267,9 @@ def test_without_credentials_it_is_told_where_they_were_looked_for(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     told = tmp_path / "result.json"
-    more = {name: None for name in registry.env if name.startswith("PLP_REGISTRY_USER")}
-    more |= {"PLP_REGISTRY_PASSWORD": None, "PLP_RESULT_FILE": str(told)}
-    more |= {"DOCKER_CONFIG": str(tmp_path)}
-    more = {**registry.env, **more}
+    more: dict[str, str | None] = {**registry.env}
+    more |= dict.fromkeys(("PLP_REGISTRY_USERNAME", "PLP_REGISTRY_PASSWORD"))
+    more |= {"PLP_RESULT_FILE": str(told), "DOCKER_CONFIG": str(tmp_path)}
     result = run(environment(archive, f"{registry.address}/team/none", more), tmp_path)
     assert result.code == 2, result.stderr
     error = json.loads(told.read_text())["error"]
