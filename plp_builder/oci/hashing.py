@@ -47,7 +47,8 @@ def for_each(
     """Call ``work`` with each member and its content, piece by piece.
 
     Several threads do so at once where the file is one of the system's. ``check`` is called every
-    few MB, by the calling thread only, and may raise. What it or ``work`` raises ends all; no thread is left running then.
+    few MB, by the calling thread only, and may raise. What it or ``work`` raises ends all; no
+    thread is left running then.
     """
     # The largest first: then no thread has to finish a large one alone at the end.
     waiting = sorted(members, key=lambda member: member.size)

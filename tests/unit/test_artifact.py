@@ -318,6 +318,34 @@ def test_many_documents_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         read(malformed.good())
 
 
+def test_documents_of_very_many_values_are_refused_before_they_are_parsed() -> None:
+    """Two bytes of JSON can become an object of a hundred bytes in memory."""
+    data = b'{"os":"linux","architecture":"amd64","x":[' + b",".join([b"{}"] * 1_000_000) + b"]}"
+    files: Files = {}
+    config = layouts.add_blob(files, data, layouts.CONFIG)
+    manifest = {"schemaVersion": 2, "config": config, "layers": []}
+    layouts.finish(files, layouts.add_json(files, manifest, layouts.MANIFEST))
+    with pytest.raises(ArchiveInvalid, match="hold more than 1000000 values"):
+        read(layouts.tar_of(files))
+
+
+def test_an_index_of_a_thousand_images_is_read() -> None:
+    files: Files = {}
+    entries = []
+    for number in range(1000):
+        history = [{"created_by": f"{number} " + "x" * 100}] * 20
+        config = {"os": "linux", "architecture": "amd64", "history": history}
+        manifest = {
+            "schemaVersion": 2,
+            "config": layouts.add_json(files, config, layouts.CONFIG),
+            "layers": [],
+        }
+        entries.append(layouts.add_json(files, manifest, layouts.MANIFEST))
+    index = {"schemaVersion": 2, "mediaType": layouts.INDEX, "manifests": entries}
+    layouts.finish(files, layouts.add_json(files, index, layouts.INDEX))
+    assert len(read(layouts.tar_of(files)).images) == 1000
+
+
 def test_a_layout_in_a_directory_comes_with_the_next_step() -> None:
     with pytest.raises(ArchiveInvalid) as refused:
         read(malformed.cases()["layout-in-a-directory"]())
