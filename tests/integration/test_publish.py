@@ -6,17 +6,23 @@ import json
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import layouts, machine, processes, publisher, scripted_registry
+from tests.support import certificates, layouts, machine, processes, publisher, scripted_registry
 from tests.support.builder import MakeWorkspace, RunBuilder
+from tests.support.certificates import Certificate
 from tests.support.engine import Engine
 from tests.support.layouts import Files
 from tests.support.machine import User
@@ -283,6 +289,63 @@ def test_a_registry_that_is_not_there_is_told(archive: Path, tmp_path: Path) -> 
     assert result.code == 1, result.stderr
     assert "ERROR registry-not-reachable: could not look at the tags: there is no" in result.stderr
     assert "no connection to 127.0.0.1:9: connection refused" in result.stderr
+
+
+@contextmanager
+def speaking_tls(certificate: Certificate) -> Iterator[str]:
+    """A server that shows its certificate and hangs up; gives its address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("made", "known", "reason", "hint"),
+    [
+        ({}, False, "is not trusted", "Give the certificate of the CA"),
+        ({"days": -1}, True, "is not valid at this time", "Renew"),
+        ({"names": "DNS:other.example"}, True, "is for another name", "Use a name"),
+    ],
+    ids=["unknown", "expired", "other-name"],
+)
+def test_what_is_wrong_with_a_certificate_is_told(
+    made: dict[str, Any],
+    known: bool,
+    reason: str,
+    hint: str,
+    archive: Path,
+    skopeo: Skopeo,
+    tmp_path: Path,
+) -> None:
+    certificate = certificates.for_loopback(tmp_path, **made)
+    more = {"PATH": skopeo.path}
+    more |= {"PLP_REGISTRY_CA_PATH": str(certificate.authority)} if known else {}
+    with speaking_tls(certificate) as address:
+        result = run(environment(archive, f"{address}/app", more), tmp_path)
+    assert result.code == 1, result.stderr
+    assert "ERROR registry-not-reachable:" in result.stderr
+    assert f"the registry's certificate {reason}" in result.stderr
+    assert f"next: {hint}" in result.stderr
+    assert "trying again" not in result.stderr
 
 
 def test_a_missing_skopeo_is_told(archive: Path, tmp_path: Path) -> None:
