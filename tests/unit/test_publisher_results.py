@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plp_builder.errors import ArchiveInvalid, AuthenticationFailed, SettingInvalid
-from plp_builder.terminal import redactor
+from plp_builder.redaction import redactor
 from publisher import results
 from publisher.results import Failed, Outcome, TagOutcome, console, files, github, result_file
 from publisher.settings import Settings, load
