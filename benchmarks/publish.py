@@ -46,13 +46,15 @@ _TAGS = {
 class Cost(NamedTuple):
     """What a subject needed; ``disk`` and ``memory`` are the peaks of one more, watched run.
 
-    ``ratio`` is to plain skopeo, of "unchanged" to nothing.
+    ``ratio`` is to plain skopeo, of "unchanged" to nothing. ``processor`` is the time of all
+    its processes on a core, which depends less on what else the machine does.
     """
 
     layers: int
     subject: str
     seconds: Spread
     ratio: float | None
+    processor: Spread
     disk: int
     memory: int
 
@@ -90,19 +92,32 @@ def costs(directory: Path, rounds: int) -> Iterator[Cost]:
 
 def _compare(directory: Path, archive: Path, layers: int, rounds: int) -> Iterator[Cost]:
     seconds: dict[str, list[float]] = {name: [] for name in (*SUBJECTS, "unchanged")}
+    processor: dict[str, list[float]] = {name: [] for name in seconds}
+
+    def measure(place: Place, subject: str, name: str) -> None:
+        before = _processor()
+        seconds[name].append(_publish(place, archive, subject).seconds)
+        processor[name].append(_processor() - before)
+
     for number in range(rounds):
         begin = number % len(SUBJECTS)
         for subject in (*SUBJECTS[begin:], *SUBJECTS[:begin]):
             with _place(directory) as place:
-                seconds[subject].append(_publish(place, archive, subject).seconds)
+                measure(place, subject, subject)
                 if subject == "five tags":
-                    seconds["unchanged"].append(_publish(place, archive, subject).seconds)
+                    measure(place, subject, "unchanged")
     peaks = dict(_peaks(directory, archive))
     base = spread(seconds["skopeo"]).median
     for subject, values in seconds.items():
         of = spread(values)
         ratio = None if subject == "unchanged" else of.median / base
-        yield Cost(layers, subject, of, ratio, *peaks[subject])
+        yield Cost(layers, subject, of, ratio, spread(processor[subject]), *peaks[subject])
+
+
+def _processor() -> float:
+    """Seconds on a core of all children that have ended, and of theirs."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _peaks(directory: Path, archive: Path) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -51,15 +51,17 @@ def imports(costs: Sequence[Cost]) -> Iterator[str]:
 def publish(costs: Sequence[PublishCost], skopeo: str) -> Iterator[str]:
     """1 GiB to a new registry on loopback, whole process, beside plain `skopeo copy`."""
     yield f"1 GiB to a registry on loopback, seconds: median (middle half); {skopeo}"
-    titles = ("seconds", "ratio", "extra disk", "own memory")
-    yield f"{'layers':<8}{'subject':<12}" + "".join(f"{title:>20}" for title in titles)
+    yield (
+        f"{'layers':<8}{'subject':<12}{'seconds':>22}{'ratio':>8}{'on a core':>12}"
+        f"{'extra disk':>14}{'own memory':>14}"
+    )
     for cost in costs:
         of = cost.seconds
         seconds = f"{of.median:.2f} ({of.low:.2f}-{of.high:.2f})"
         ratio = f"{cost.ratio:.2f}" if cost.ratio else ""
         disk, own = (f"{value / MEBI:.0f} MiB" for value in (cost.disk, cost.memory))
-        row = f"{cost.layers:<8}{cost.subject:<12}{seconds:>20}{ratio:>20}{disk:>20}{own:>20}"
-        yield row
+        row = f"{cost.layers:<8}{cost.subject:<12}{seconds:>22}{ratio:>8}"
+        yield f"{row}{cost.processor.median:>12.2f}{disk:>14}{own:>14}"
 
 
 def _ms(value: Spread | None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 gc.disable()
 
 from plp_builder.process import Stop  # noqa: E402
-from plp_builder.streams import open_standard_streams, told  # noqa: E402
+from plp_builder.streams import run  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    open_standard_streams()
-    # Without this a strange umask could lock us out of what we make ourselves.
-    os.umask(os.umask(0o077) & 0o077)
-    try:
-        code = main()
-    except OSError:  # print() of --help or --version into a full or broken stream
-        code = 1
-    # Nothing is left to do, and taking the interpreter apart takes 20 ms.
-    os._exit(told(code))
+    run(main)

@@ -44,8 +44,10 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     except Failure as failure:
         return _tell_failure(failure, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
+        from plp_builder import telling
+
         log.error("unexpected error", exc_info=True)
-        return _tell_failure(_unexpected(error), environ)
+        return _tell_failure(telling.unexpected(error, "the builder"), environ)
     _tell_success(outcome, environ)
     return 0
 
@@ -224,11 +226,3 @@ def _tell_failure(failure: Failure, environ: Mapping[str, str]) -> int:
     lines = console.failure(failure, colour=log.colourful(sys.stderr, environ))
     log.outcome(event, keys, lines, level="error")
     return failure.exit_code
-
-
-def _unexpected(error: Exception) -> Failure:
-    return Failure(
-        "the builder met an error that it does not know",
-        why=[f"{type(error).__name__}: {error}"],
-        hint="This is a defect of the builder: please report it with the log above.",
-    )

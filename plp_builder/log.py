@@ -16,7 +16,8 @@ from functools import partial
 from math import isfinite
 from typing import Any, TextIO
 
-from plp_builder.terminal import RESET, Writer, printable, redactor
+from plp_builder.redaction import redactor
+from plp_builder.terminal import RESET, Writer, printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 EVENT_WIDTH = 24

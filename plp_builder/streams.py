@@ -6,6 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
+from typing import NoReturn
 
 LINE_LIMIT = 8 << 20
 """Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of
@@ -69,6 +70,19 @@ def open_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a program from its first to its last moment: ``main`` gives the exit code."""
+    open_standard_streams()
+    # Without this a strange umask could lock us out of what we make ourselves.
+    os.umask(os.umask(0o077) & 0o077)
+    try:
+        code = main()
+    except OSError:  # print() of --help or --version into a full or broken stream
+        code = 1
+    # Nothing is left to do, and taking the interpreter apart takes 20 ms.
+    os._exit(told(code))
 
 
 def told(code: int) -> int:

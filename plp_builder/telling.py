@@ -38,6 +38,15 @@ def failure(failed: Failure, *, colour: bool = False) -> list[str]:
     return lines
 
 
+def unexpected(error: Exception, program: str) -> Failure:
+    """An error that ``program`` (``the builder``) does not know, as a failure."""
+    return Failure(
+        f"{program} met an error that it does not know",
+        why=[f"{type(error).__name__}: {error}"],
+        hint=f"This is a defect of {program}: please report it with the log above.",
+    )
+
+
 def failure_event(failed: Failure, running: str = "build") -> tuple[str, dict[str, object]]:
     """The same as a log event, named after what was ``running``; ``error`` is the stable name."""
     return f"{running} failed", {

@@ -1,4 +1,4 @@
-"""What may reach a terminal or a log: clean text without secrets, units for people, safe writing.
+"""What may reach a terminal or a log: clean text, units for people, safe writing.
 
 Text from build steps, registries and Dockerfiles is not ours. Before it is shown it loses
 whatever a terminal would obey: escape sequences, control characters, and the Unicode
@@ -8,13 +8,10 @@ characters that reorder or break lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 RESET = "\x1b[0m"
-HIDDEN = "<hidden>"
-SHORTEST = 3
-SHORTEST_LINE = 8
 
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
 _ESCAPE = re.compile(
@@ -26,7 +23,6 @@ _ESCAPE = re.compile(
     r")"
     r"|\x9b[0-?]*[ -/]*[@-~]?"  # CSI as one C1 character
 )
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
 _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -53,32 +49,6 @@ def printable(text: str, *, colour: bool = False) -> str:
 def decode(data: bytes) -> str:
     """Bytes of unknown origin as text: UTF-8, with U+FFFD for what is not."""
     return data.decode("utf-8", "replace")
-
-
-def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
-    """A function that replaces every known secret, and the user info of URLs, by ``<hidden>``.
-
-    Secrets shorter than three characters are not looked for: they would hide half of every text.
-    Of a secret with several lines each longer line is hidden too, since tools print it in pieces.
-    """
-    values: set[str] = set()
-    for secret in secrets:
-        values.update((secret, secret.strip()))
-        values.update(
-            line for raw in secret.splitlines() if len(line := raw.strip()) >= SHORTEST_LINE
-        )
-    known = sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)
-    pattern: re.Pattern[str] | None = None
-
-    def hide(text: str) -> str:
-        nonlocal pattern
-        # A file may have a thousand lines: to compile them takes 80 ms, and most builds print none.
-        if any(map(text.__contains__, known)):
-            pattern = pattern or re.compile("|".join(map(re.escape, known)))
-            text = pattern.sub(HIDDEN, text)
-        return _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
-
-    return hide
 
 
 def shorten(text: str, limit: int) -> str:

@@ -8,7 +8,9 @@ from plp_builder import __version__, manual
 from plp_builder.settings import NOT_IMPLEMENTED, Settings
 
 _HEAD = """\
-plp-builder {version}: a source directory becomes one OCI image archive, by rootless BuildKit.
+plp-container-image-builder {version}
+
+A source directory becomes one OCI image archive, by rootless BuildKit.
 
 Usage: python -m plp_builder             build what the variables below describe
        python -m plp_builder doctor      check paths and this environment, and print a table

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 gc.disable()
 
 from plp_builder.process import Stop  # noqa: E402
-from plp_builder.streams import open_standard_streams, told  # noqa: E402
+from plp_builder.streams import run  # noqa: E402
 
 STOPPED = "Publish again: what has arrived already is not sent a second time."
 TIMED_OUT = "Raise PLP_TIMEOUT, or look above for the step that took so long."
@@ -51,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def close_to_others() -> None:
-    """Keep other processes of this user out of our memory and environment, which hold a password.
+    """Keep other processes of this user out of this process's memory and environment.
 
     prctl(2), PR_SET_DUMPABLE: /proc/PID/environ and /proc/PID/mem then belong to root, nobody may
-    trace us, and no core is dumped. Where the kernel refuses, the run goes on.
+    trace us, and no core is dumped. Where the kernel refuses, the run goes on. It ends with
+    execve(2): skopeo and credential helpers can be looked into while they run, as SECURITY.md says.
     """
     import ctypes
 
@@ -62,12 +63,4 @@ def close_to_others() -> None:
 
 
 if __name__ == "__main__":
-    open_standard_streams()
-    # Without this a strange umask could lock us out of what we make ourselves.
-    os.umask(os.umask(0o077) & 0o077)
-    try:
-        code = main()
-    except OSError:  # print() of --help or --version into a full or broken stream
-        code = 1
-    # Nothing is left to do, and taking the interpreter apart takes 20 ms.
-    os._exit(told(code))
+    run(main)

@@ -11,7 +11,6 @@ Of a file only the entry for this registry is used. Nothing is written to a disk
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -22,7 +21,7 @@ from plp_builder import log
 from plp_builder.errors import CredentialsNotUsable
 from plp_builder.oci import reference
 from plp_builder.terminal import printable
-from publisher import credential_helper, docker_config
+from publisher import credential_helper, docker_config, hiding
 from publisher.memory_file import MemoryFile
 
 if TYPE_CHECKING:
@@ -76,15 +75,8 @@ class Credentials(NamedTuple):
         return f"Credentials(origin={self.origin!r})"
 
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show: password and token, also in the forms in which HTTP has them."""
-        plain = [text for text in (self.password, self.identity_token) if text]
-        pair = [_base64(f"{self.username}:{self.password}")] if self.password else []
-        forms = [
-            form
-            for text in plain
-            for form in (_base64(text), _quoted(text, ""), _quoted(text, "/"))
-        ]
-        return tuple(dict.fromkeys((*plain, *pair, *forms)))
+        """What no log may show."""
+        return hiding.forms(self.username, self.password, self.identity_token)
 
 
 class AuthFile(MemoryFile):
@@ -108,14 +100,7 @@ def find(
     name = reference.parse(settings.image_repository)
     if settings.registry_password or settings.registry_token:
         return _given(settings, name.registry)
-    named = [
-        (variable, path)
-        for variable, path in (
-            ("REGISTRY_AUTH_FILE", settings.registry_auth_file),
-            ("DOCKER_CONFIG", settings.docker_config),
-        )
-        if path is not None
-    ]
+    named = _files(settings)
     for variable, path in named:
         if (found := _named(variable, path, name, run_helper)) is not None:
             return found
@@ -132,6 +117,36 @@ def find(
         if (found := _by_default(path, name, run_helper)) is not None:
             return found
     return None
+
+
+def check(settings: Settings) -> None:
+    """Raise what :func:`find` would, as far as that can be known without asking a helper."""
+    if settings.registry_password or settings.registry_token:
+        _given(settings, reference.parse(settings.image_repository).registry)
+        return
+    for variable, path in _files(settings):
+        try:
+            _config(variable, path)
+        except CredentialsNotUsable as error:
+            raise _about(variable, error) from None
+
+
+def looked_in(settings: Settings) -> tuple[str, ...]:
+    """A sentence for each file that ``settings`` name, for when :func:`find` has found nothing."""
+    registry = reference.parse(settings.image_repository).registry
+    return tuple(
+        f"{variable}={printable(str(path))} has no entry for {registry}"
+        for variable, path in _files(settings)
+    )
+
+
+def _files(settings: Settings) -> list[tuple[str, Path]]:
+    """The files that variables name, in the order in which they are asked."""
+    files = (
+        ("REGISTRY_AUTH_FILE", settings.registry_auth_file),
+        ("DOCKER_CONFIG", settings.docker_config),
+    )
+    return [(variable, path) for variable, path in files if path is not None]
 
 
 def _given(settings: Settings, registry: str) -> Credentials:
@@ -162,17 +177,25 @@ def _token_user(registry: str) -> str:
 def _named(variable: str, path: Path, name: Reference, run_helper: RunHelper) -> Credentials | None:
     """From a file that a variable names."""
     try:
-        file = docker_config.locate(path) if variable == "DOCKER_CONFIG" else path
-        if file is None:
+        config = _config(variable, path)
+        if config is None:
             return None
-        config = docker_config.read(file)
         return _from(config, name, run_helper) or _from_store(config, name, run_helper)
     except CredentialsNotUsable as error:
-        raise CredentialsNotUsable(
-            f"{variable} cannot be used: {error.what}",
-            why=error.why,
-            hint=error.hint or f"Correct what {variable} names, or unset it.",
-        ) from None
+        raise _about(variable, error) from None
+
+
+def _config(variable: str, path: Path) -> Config | None:
+    file = docker_config.locate(path) if variable == "DOCKER_CONFIG" else path
+    return None if file is None else docker_config.read(file)
+
+
+def _about(variable: str, error: CredentialsNotUsable) -> CredentialsNotUsable:
+    return CredentialsNotUsable(
+        f"{variable} cannot be used: {error.what}",
+        why=error.why,
+        hint=error.hint or f"Correct what {variable} names, or unset it.",
+    )
 
 
 def _by_default(path: Path, name: Reference, run_helper: RunHelper) -> Credentials | None:
@@ -240,17 +263,5 @@ def _entry(credentials: Credentials) -> dict[str, str]:
     """One entry of an authfile. With an identity token skopeo wants a user name all the same."""
     token = credentials.identity_token
     username = credentials.username or ("<token>" if token else "")
-    auth = {"auth": _base64(f"{username}:{credentials.password}")}
+    auth = {"auth": hiding.base64(f"{username}:{credentials.password}")}
     return {**auth, "identitytoken": token} if token else auth
-
-
-def _quoted(text: str, safe: str) -> str:
-    """As an address or a form has it (RFC 3986, section 2.1)."""
-    from urllib.parse import quote
-
-    return quote(text, safe, errors="surrogateescape")
-
-
-def _base64(text: str) -> str:
-    # A variable that is no UTF-8 goes out as the bytes that came in (PEP 383).
-    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")

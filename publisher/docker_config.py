@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import NamedTuple
 from plp_builder.errors import CredentialsNotUsable
 from plp_builder.terminal import printable
 from plp_builder.values import shown
+from publisher import small_file
+from publisher.small_file import NotReadable, not_readable
 
 MAX_BYTES = 1 << 20
 _NAMES = ("config.json", ".dockerconfigjson", "config.json/.dockerconfigjson", ".dockercfg")
@@ -66,13 +67,16 @@ def locate(path: Path) -> Path | None:
             if candidate.exists() and not candidate.is_dir():
                 return candidate
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _unusable(path, not_readable(error)) from None
     return None
 
 
 def read(path: Path) -> Config:
     """Read a file. Raises CredentialsNotUsable if it is not there, too large or malformed."""
-    content = _parse(path, _content(path))
+    try:
+        content = _parse(path, small_file.read(path, MAX_BYTES))
+    except NotReadable as error:
+        raise _unusable(path, error) from None
     if path.name == ".dockercfg" and "auths" not in content:
         content = {"auths": content}
     return Config(
@@ -123,23 +127,6 @@ def flaw(username: str, password: str) -> str:
     if ":" in username:
         return "the user name holds a colon"
     return ""
-
-
-def _content(path: Path) -> bytes:
-    try:
-        # A FIFO would wait for its writer, a device never end.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(number, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise CredentialsNotUsable(
-                    f"{_shown(path)} is no regular file", hint="Name the file itself."
-                )
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if len(content) > MAX_BYTES:
-        raise CredentialsNotUsable(f"{_shown(path)} is larger than {MAX_BYTES >> 20} MiB")
-    return content
 
 
 def _parse(path: Path, content: bytes) -> Mapping[str, object]:
@@ -252,8 +239,8 @@ def _helper_name(path: Path, where: str, value: object) -> str:
     return value
 
 
-def _unreadable(path: Path, error: OSError) -> CredentialsNotUsable:
-    return CredentialsNotUsable(f"{_shown(path)} cannot be read: {error.strerror}")
+def _unusable(path: Path, error: NotReadable) -> CredentialsNotUsable:
+    return CredentialsNotUsable(f"{_shown(path)} {error}")
 
 
 def _shown(path: Path) -> str:

@@ -34,6 +34,7 @@ class Kind(Enum):
 
     BUSY = "the registry asks for fewer requests"
     FAILING = "the registry has a problem of its own"
+    NO_CONNECTION = "there is no connection to the registry"
     CONNECTION = "the connection to the registry does not hold"
     STALLED = "nothing moves"
     DIFFERS = "the registry shows something else than was pushed"
@@ -43,6 +44,8 @@ class Kind(Enum):
     REPOSITORY = "the registry has no such repository"
     NO_NAME = "the registry's host name is not known"
     CERTIFICATE = "the registry's certificate is not trusted"
+    EXPIRED = "the registry's certificate is not valid at this time"
+    OTHER_NAME = "the registry's certificate is for another name"
     PLAIN_HTTP = "the registry does not speak TLS"
     NO_REGISTRY = "there is no registry"
     IMMUTABLE = "the registry does not let the tag be changed"
@@ -51,7 +54,9 @@ class Kind(Enum):
     UNKNOWN = "skopeo failed"
 
 
-PASSING = frozenset({Kind.BUSY, Kind.FAILING, Kind.CONNECTION, Kind.STALLED, Kind.DIFFERS})
+PASSING = frozenset(
+    {Kind.BUSY, Kind.FAILING, Kind.NO_CONNECTION, Kind.CONNECTION, Kind.STALLED, Kind.DIFFERS}
+)
 """Faults that may be gone at the next attempt."""
 
 
@@ -69,6 +74,17 @@ class Fault(NamedTuple):
 
 _QUERY = re.compile(r"(?<=://)(?P<url>[^\s\"?]+)\?[^\s\"]*?(?=:?(?:[\s\"]|$))")
 """Of an upload's address: long, of no use to a reader, and with some registries signed."""
+_LEAD = re.compile(
+    r'^(?:time="[^"]*" level=\w+ (?:msg=)?)?'
+    r'(?:Error parsing image name "[^"]*": |trying to reuse blob \S+ at destination: )*'
+)
+"""What skopeo says first and does not help: the name of the image is as it should be."""
+_DIGEST = re.compile(r"\b(?P<short>sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
+_DIAL = re.compile(
+    r'pinging container registry (?P<host>\S+): \w+ "[^"]*": (?P<proxy>proxyconnect tcp: )?'
+    r"dial tcp(?: (?P<address>\S+))?: (?:lookup (?P<name>\S+)(?: on \S+)?: )?"
+    r"(?:connect: )?(?P<reason>.+)"
+)
 _MESSAGE = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 _STATUS = re.compile(
     r"(?:StatusCode: |status code from registry |HTTP status: |: (?=\d{3} \())([1-5]\d\d)\b"
@@ -87,6 +103,9 @@ _IMMUTABLE = re.compile(
 _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
+        (Kind.EXPIRED, r"x509: certificate has expired or is not yet valid"),
+        (Kind.OTHER_NAME, r"x509: certificate is (?:not )?valid for |x509: cannot validate cert"),
+        (Kind.OTHER_NAME, r"x509: certificate relies on legacy Common Name"),
         (Kind.CERTIFICATE, r"x509: |tls: failed to verify|certificate is not (?:trusted|valid)"),
         (
             Kind.PLAIN_HTTP,
@@ -104,6 +123,7 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         (Kind.FAILING, r": (?:digest invalid|size invalid)\b|no Location header|returned an empty"),
         (Kind.ABSENT, r": (?:manifest unknown|tag unknown|not found)\b"),
         (Kind.REFUSED, r": (?:name|manifest|tag) invalid\b|: unsupported\b"),
+        (Kind.NO_CONNECTION, r": dial tcp\b"),
         (Kind.CONNECTION, r": EOF\b|unexpected EOF|connection re(?:set|fused)|broken pipe"),
         (Kind.CONNECTION, r"i/o timeout|timeout awaiting|handshake timeout|deadline exceeded"),
         (Kind.CONNECTION, r"Client\.Timeout exceeded|malformed HTTP|connection broken|http2: "),
@@ -121,7 +141,7 @@ def classify(code: int, lines: Sequence[str]) -> Fault:
     if code < 0:
         return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *lines[-2:]))
     text = message(lines)
-    said = shorten(_QUERY.sub(r"\g<url>", text), SHOWN)
+    said = shorten(_readable(text), SHOWN)
     return Fault(_kind(text), (said,) if said else (f"exit code {code}",))
 
 
@@ -131,6 +151,22 @@ def message(lines: Sequence[str]) -> str:
         if found := _MESSAGE.search(line):
             return _unquoted(found[1])
     return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _readable(text: str) -> str:
+    """What skopeo says, without what only gets in the way of reading it."""
+    text = _LEAD.sub("", text)
+    if found := _DIAL.fullmatch(text):
+        return _no_connection(found)
+    return _DIGEST.sub(r"\g<short>…", _QUERY.sub(r"\g<url>", text))
+
+
+def _no_connection(found: re.Match[str]) -> str:
+    host, address, name = found["host"], found["address"], found["name"]
+    to = "the proxy" if found["proxy"] else host
+    if (address or name or host) not in {host, host.partition(":")[0]}:
+        to += f" ({address or name})"
+    return f"no connection to {to}: {found['reason']}"
 
 
 def _unquoted(text: str) -> str:
@@ -165,13 +201,26 @@ def _by_status(status: int, about_login: bool) -> Kind:
 
 
 _PERMISSION = "Check that these credentials may push to this repository, and that they are current."
-_NO_CREDENTIALS = (
-    "No credentials were given: set PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD, "
-    "PLP_REGISTRY_TOKEN, DOCKER_CONFIG or REGISTRY_AUTH_FILE."
+_GIVE = (
+    "Set PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD, PLP_REGISTRY_TOKEN, DOCKER_CONFIG or "
+    "REGISTRY_AUTH_FILE."
+)
+_ADD = (
+    "Add an entry for the registry there, or set PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD, "
+    "or PLP_REGISTRY_TOKEN."
+)
+_RISK = (
+    "For a test registry only, PLP_REGISTRY_INSECURE=true goes without: whoever is in between can "
+    "then read the password and change the image."
 )
 _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
     Kind.BUSY: (PushFailed, "Publish again later, or raise PLP_PUSH_RETRIES."),
     Kind.FAILING: (PushFailed, "Look at the registry's state, and publish again."),
+    Kind.NO_CONNECTION: (
+        RegistryNotReachable,
+        "Check that the registry runs, its name and port in PLP_IMAGE_REPOSITORY, the network, and "
+        "HTTPS_PROXY and NO_PROXY.",
+    ),
     Kind.CONNECTION: (
         RegistryNotReachable,
         "Check the registry's name and port, the network, and HTTPS_PROXY and NO_PROXY.",
@@ -191,8 +240,16 @@ _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
     Kind.NO_NAME: (RegistryNotReachable, "Correct the registry in PLP_IMAGE_REPOSITORY."),
     Kind.CERTIFICATE: (
         RegistryNotReachable,
-        "Give the CA that signed it in PLP_REGISTRY_CA_PATH; for a test registry, "
-        "PLP_REGISTRY_INSECURE=true goes without.",
+        f"Give the certificate of the CA that signed it in PLP_REGISTRY_CA_PATH. {_RISK}",
+    ),
+    Kind.EXPIRED: (
+        RegistryNotReachable,
+        f"Renew the registry's certificate, or set this machine's clock right. {_RISK}",
+    ),
+    Kind.OTHER_NAME: (
+        RegistryNotReachable,
+        "Use a name in PLP_IMAGE_REPOSITORY that is in the certificate, or have this one added to "
+        f"it. {_RISK}",
     ),
     Kind.PLAIN_HTTP: (
         RegistryNotReachable,
@@ -209,16 +266,22 @@ _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
 }
 
 
-def failure(fault: Fault, doing: str, attempts: int, origin: str) -> Failure:
+def failure(
+    fault: Fault, doing: str, attempts: int, origin: str, looked: Sequence[str] = ()
+) -> Failure:
     """The fault as a failure: ``doing`` says what could not be done (``push tag 1.2``).
 
-    ``origin`` is where the credentials come from, empty if there are none.
+    ``origin`` is where the credentials come from. Where it is empty there are none, and ``looked``
+    has a sentence for each place where they were looked for.
     """
     kind, hint = _CLASSES[fault.kind]
-    if kind is AuthenticationFailed:
-        hint = _PERMISSION if origin else _NO_CREDENTIALS
-    times = f", after {attempts} attempts" if attempts > 1 else ""
-    why = [*fault.said]
+    reason, why = fault.kind.value, [*fault.said]
     if kind is AuthenticationFailed and origin:
         why.append(f"credentials: {origin}")
-    return kind(f"could not {doing}: {fault.kind.value}{times}", why=why, hint=hint)
+        hint = _PERMISSION
+    elif kind is AuthenticationFailed:
+        reason = "the registry does not allow this without credentials"
+        why += looked or ["no credentials were given"]
+        hint = _ADD if looked else _GIVE
+    times = f", after {attempts} attempts" if attempts > 1 else ""
+    return kind(f"could not {doing}: {reason}{times}", why=why, hint=hint)

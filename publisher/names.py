@@ -7,6 +7,9 @@ from typing import Final
 
 from plp_builder.naming import Names
 
+DEFAULT_ARCHIVE: Final = "/artifacts/container-image.tar"
+"""Known before the settings are: the archive is verified while they are read."""
+
 NAMES: Final = Names(
     own={
         "docker_config": "DOCKER_CONFIG",

@@ -11,7 +11,10 @@ INTERVAL = 10.0
 
 
 class Progress:
-    """Tells what ``sent`` counts, of ``total`` bytes; ``clock`` gives seconds."""
+    """Tells what ``sent`` counts, of ``total`` bytes; ``clock`` gives seconds.
+
+    What is sent once more after a fault counts again, so that ``sent`` may pass ``total``.
+    """
 
     def __init__(self, total: int, sent: Callable[[], int], clock: Callable[[], float]) -> None:
         self._total = total

@@ -18,6 +18,7 @@ from plp_builder import __version__, log
 from plp_builder.errors import ArchiveInvalid, Failure
 from plp_builder.process import Stop, Watch
 from plp_builder.terminal import human_size
+from publisher.names import DEFAULT_ARCHIVE
 from publisher.run import Run
 from publisher.verification import Verification
 
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     from publisher.tags import Plan, Tag
     from publisher.verification import Verified
 
-DEFAULT_ARCHIVE = "/artifacts/container-image.tar"
-
 
 class ArtifactInvalid(ArchiveInvalid):
     """The archive cannot be published: for this program the exit code tells it from the rest."""
 
     exit_code = 3
+    default_hint = "Build the archive again, or set PLP_ARTIFACT_PATH to another one."
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> int:
@@ -50,13 +50,15 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
             settings = _settings(environ, run)
             outcome = publish(settings, environ, verification, watch, stack, run)
     except ArchiveInvalid as failure:
-        invalid = ArtifactInvalid(failure.what, why=failure.why, hint=failure.hint)
+        invalid = ArtifactInvalid(failure.what, why=failure.why, hint=failure.hint or None)
         return _tell_failure(invalid, run, environ)
     except Failure as failure:
         return _tell_failure(failure, run, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
+        from plp_builder import telling
+
         log.error("unexpected error", exc_info=True)
-        return _tell_failure(_unexpected(error), run, environ)
+        return _tell_failure(telling.unexpected(error, "the publisher"), run, environ)
     _tell_success(outcome, settings, environ)
     return 0
 
@@ -89,6 +91,8 @@ def publish(
         log.warning(warning)
     results.check(settings)
     require(environ)
+    credentials.check(settings)
+    bundle = trust.bundle(settings.registry_ca_path, environ)
     gc.enable()
     if verification.path != settings.artifact_path:
         verification = stack.enter_context(Verification(settings.artifact_path, watch.stop.check))
@@ -96,7 +100,6 @@ def publish(
     _tell_archive(verified)
     ask = credential_helper.runner(environ, watch.stop)
     found = credentials.find(settings, environ, ask)
-    bundle = trust.bundle(settings.registry_ca_path, environ)
     if settings.dry_run:
         return run.outcome()
 
@@ -119,11 +122,18 @@ def publish(
         environ,
         watch,
         stall_timeout=settings.stall_timeout,
-        moved=lambda: source.sent,
+        moved=lambda: source.moved,
         tick=progress.tick,
     )
-    origin = found.origin if found else ""
-    push = Push(runner, verified, source, watch, retries=settings.push_retries, origin=origin)
+    push = Push(
+        runner,
+        verified,
+        source,
+        watch,
+        retries=settings.push_retries,
+        origin=found.origin if found else "",
+        looked=() if found else credentials.looked_in(settings),
+    )
     try:
         _push(push, plan, run)
     finally:
@@ -246,11 +256,3 @@ def _tell_failure(failure: Failure, run: Run, environ: Mapping[str, str]) -> int
     lines = telling.failure(failure, colour=log.colourful(sys.stderr, environ))
     log.outcome(event, keys, lines, level="error")
     return failure.exit_code
-
-
-def _unexpected(error: Exception) -> Failure:
-    return Failure(
-        "the publisher met an error that it does not know",
-        why=[f"{type(error).__name__}: {error}"],
-        hint="This is a defect of the publisher: please report it with the log above.",
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from plp_builder import log
@@ -42,7 +42,8 @@ class Seen(NamedTuple):
 class Push:
     """One archive on its way into one repository.
 
-    ``retries`` is how often a step is tried again; ``origin`` where the credentials come from.
+    ``retries`` is how often a step is tried again; ``origin`` where the credentials come from,
+    and ``looked`` where they were looked for in vain.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Push:
         *,
         retries: int,
         origin: str,
+        looked: Sequence[str] = (),
     ) -> None:
         self.retried = 0
         self.digest = str(verified.artifact.top.digest)
@@ -64,6 +66,7 @@ class Push:
         self._watch = watch
         self._retries = retries
         self._origin = origin
+        self._looked = tuple(looked)
 
     def look(self, tags: Iterable[str]) -> dict[str, str]:
         """The digest that each tag has now, "" for none; without those that nobody may see.
@@ -166,13 +169,13 @@ class Push:
         while fault := attempt():
             self._check_archive(fault)
             if not fault.passing or number > self._retries:
-                raise failure(fault, doing, number, self._origin)
+                raise failure(fault, doing, number, self._origin, self._looked)
             seconds = pause(fault, number, random.random)
             log.warning(
                 "trying again",
                 step=doing,
                 reason=fault.kind.value,
-                said=fault.said,
+                said="; ".join(fault.said),
                 seconds=round(seconds, 1),
                 attempt=f"{number + 1} of {self._retries + 1}",
             )

@@ -6,7 +6,6 @@ of an environment at once.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from plp_builder.errors import VariableMissing
 from plp_builder.naming import Names
 from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
 from plp_builder.variables import Usable, in_group, one_of
-from publisher import syntax
-from publisher.names import MEANT, NAMES, OF_BUILDER
+from publisher import hiding, syntax
+from publisher.names import DEFAULT_ARCHIVE, MEANT, NAMES, OF_BUILDER
 
 MAX_RETRIES = 100
 _IMAGE, _TAGS, _REGISTRY = in_group("Image"), in_group("Tags"), in_group("Registry")
@@ -37,7 +36,7 @@ class Settings(variables.Model):
     # fmt: off
     artifact_path: Annotated[
         Path, _IMAGE("archive to push: a file, or a directory with one archive", syntax.parse_path),
-    ] = Path("/artifacts/container-image.tar")
+    ] = Path(DEFAULT_ARCHIVE)
     image_repository: Annotated[
         str, _IMAGE("registry/name, without a tag; required", syntax.parse_repository)] = ""
 
@@ -115,7 +114,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     """The settings that ``environ`` asks for.
 
     Raises VariableMissing, whose ``why`` names everything that is missing and what cannot be used
-    besides, or SettingInvalid with a line for every problem when nothing is missing.
+    besides, or SettingInvalid with a line for every problem when nothing is missing. Both name
+    variables that nobody knows.
     """
     read = load_usable(environ)
     if read.failure:
@@ -132,17 +132,21 @@ def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
     given = {name: text for name, text in environ.items() if name not in none}
     read = variables.load_usable(Settings, given, _conflicts)
-    if missing := _missing(read.settings, read.bad):
-        what = "a required variable is not set"
-        if len(missing) > 1:
-            what = f"{len(missing)} required variables are not set"
-        others = read.failure.why if read.failure else ()
-        failure = VariableMissing(what, why=(*missing, *others), hint=_MISSING_HINT)
+    missing = _missing(read.settings, read.bad, environ)
+    if not missing and not read.failure:
+        return read
+    # A misspelt name often is what is missing.
+    why = (*missing, *(read.failure.why if read.failure else ()), *unknown_variables(environ))
+    if not missing and read.failure:
+        failure = type(read.failure)(read.failure.what, why=why, hint=read.failure.hint)
         return read._replace(failure=failure)
-    return read
+    what = "a required variable is not set"
+    if len(missing) > 1:
+        what = f"{len(missing)} required variables are not set"
+    return read._replace(failure=VariableMissing(what, why=why, hint=_MISSING_HINT))
 
 
-def _missing(settings: Settings, bad: frozenset[str]) -> list[str]:
+def _missing(settings: Settings, bad: frozenset[str], environ: Mapping[str, str]) -> list[str]:
     """A sentence for everything that must be set and is not."""
 
     def is_set(*fields: str) -> bool:
@@ -155,6 +159,7 @@ def _missing(settings: Settings, bad: frozenset[str]) -> list[str]:
         sentences.append(
             "none of PLP_COMMIT_SHA, PLP_BRANCH, PLP_TAG and PLP_PULL_REQUEST_NUMBER is set: "
             "the tags come from them"
+            + (" (GIT_SHA is for the builder alone)" if environ.get("GIT_SHA") else "")
         )
     if is_set("registry_password") and not is_set("registry_username"):
         sentences.append("PLP_REGISTRY_USERNAME is not set, but PLP_REGISTRY_PASSWORD is")
@@ -194,8 +199,6 @@ def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
-    """What no log may show: password, token, and the forms in which HTTP carries them."""
-    secrets = [text for text in (settings.registry_password, settings.registry_token) if text]
-    pairs = [f"{settings.registry_username}:{secret}" for secret in secrets]
-    encoded = [b64encode(text.encode()).decode() for text in (*secrets, *pairs)]
-    return (*secrets, *encoded)
+    """What no log may show."""
+    username, password = settings.registry_username, settings.registry_password
+    return (*hiding.forms(username, password), *hiding.forms(username, settings.registry_token))

@@ -137,12 +137,14 @@ def _range(text: str, size: int) -> tuple[int, int]:
 class Source:
     """Serves ``artifact`` from ``file`` from ``with`` on to the end of the block.
 
-    ``file`` needs a descriptor; its position is not used. ``sent`` counts the bytes of manifests
-    and blobs that went out; ``short`` is true once the file had less than was verified.
+    ``file`` needs a descriptor; its position is not used. ``sent`` counts the bytes of layers and
+    configurations that went out, ``moved`` also those of manifests, which are read anew for each
+    tag; ``short`` is true once the file had less than was verified.
     """
 
     def __init__(self, artifact: Artifact, file: BinaryIO) -> None:
         self.sent = 0
+        self.moved = 0
         self.short = False
         self.credentials = Credentials("archive", secrets.token_urlsafe(32), origin="the archive")
         pair = f"{self.credentials.username}:{self.credentials.password}"
@@ -244,7 +246,7 @@ class Source:
         blob = reply.blob
         if blob.data is not None:
             connection.sendall(memoryview(blob.data)[reply.first : reply.first + reply.length])
-            self._count(reply.length)
+            self._count(blob, reply.length)
             return True
         begin = blob.offset + reply.first
         end = begin + reply.length
@@ -256,12 +258,14 @@ class Source:
                 self.short = True
                 return False
             begin += count
-            self._count(count)
+            self._count(blob, count)
         return True
 
-    def _count(self, size: int) -> None:
+    def _count(self, blob: Blob, size: int) -> None:
         with self._lock:
-            self.sent += size
+            self.moved += size
+            if not is_document(blob.descriptor):
+                self.sent += size
 
 
 def _head(connection: socket.socket, rest: bytes) -> tuple[bytes, bytes]:

@@ -7,7 +7,6 @@ where a file could be written.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,9 @@ from pathlib import Path
 from plp_builder import log
 from plp_builder.errors import SettingInvalid
 from plp_builder.terminal import printable
+from publisher import small_file
 from publisher.memory_file import MemoryFile
+from publisher.small_file import NotReadable, not_readable
 
 VARIABLE = "PLP_REGISTRY_CA_PATH"
 MAX_BYTES = 4 << 20
@@ -40,6 +41,7 @@ _HINT = (
     "Give a file of certificates in PEM form (-----BEGIN CERTIFICATE-----), or a directory of "
     "*.crt, *.pem or *.cert files. `openssl x509 -inform der -in FILE -out ca.pem` converts."
 )
+_MISSING = f"Correct {VARIABLE}; in a container, the file has to be mounted, too."
 
 
 class Bundle(MemoryFile):
@@ -64,7 +66,10 @@ def own(ca_path: Path) -> list[bytes]:
     """The certificates of a file, or of a directory's files, each one parsed by way of trial."""
     found: list[bytes] = []
     for file in _files(ca_path):
-        content = _content(file)
+        try:
+            content = small_file.read(file, MAX_BYTES)
+        except NotReadable as error:
+            raise _unusable(file, error) from None
         if _KEY.search(content):
             log.warning("a private key is not used", file=str(file), variable=VARIABLE)
         certificates = _CERTIFICATE.findall(content)
@@ -84,24 +89,10 @@ def _files(path: Path) -> list[Path]:
             file for file in path.iterdir() if file.suffix in _SUFFIXES and not file.is_dir()
         )
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _unusable(path, not_readable(error)) from None
     if len(files) > MAX_FILES:
         raise SettingInvalid(f"{VARIABLE}: {_shown(path)} holds more than {MAX_FILES} files")
     return files
-
-
-def _content(path: Path) -> bytes:
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(number, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise SettingInvalid(f"{VARIABLE}: {_shown(path)} is no regular file", hint=_HINT)
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if len(content) > MAX_BYTES:
-        raise SettingInvalid(f"{VARIABLE}: {_shown(path)} is larger than {MAX_BYTES >> 20} MiB")
-    return content
 
 
 def _check(file: Path, number: int, certificate: bytes) -> None:
@@ -119,17 +110,16 @@ def _system(environ: Mapping[str, str]) -> Iterator[bytes]:
     given = environ.get("SSL_CERT_FILE")
     for path in (given,) if given else SYSTEM_FILES:
         try:
-            content = _content(Path(path))
-        except SettingInvalid:
+            content = small_file.read(Path(path), MAX_BYTES)
+        except NotReadable:
             continue
         yield from _CERTIFICATE.findall(content)
         return
 
 
-def _unreadable(path: Path, error: OSError) -> SettingInvalid:
-    return SettingInvalid(
-        f"{VARIABLE}: {_shown(path)} cannot be read: {error.strerror}", hint=_HINT
-    )
+def _unusable(path: Path, error: NotReadable) -> SettingInvalid:
+    hint = _MISSING if error.missing else _HINT
+    return SettingInvalid(f"{VARIABLE}: {_shown(path)} {error}", hint=hint)
 
 
 def _shown(path: Path) -> str:

@@ -33,8 +33,11 @@ class Verified(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes of all manifests and blobs that belong to the image."""
-        return sum(blob.descriptor.size for blob in self.artifact.blobs.values())
+        """Bytes of all layers and configurations that belong to the image."""
+        from plp_builder.oci.walk import is_document
+
+        found = (blob.descriptor for blob in self.artifact.blobs.values())
+        return sum(each.size for each in found if not is_document(each))
 
     def top(self) -> bytes:
         """The manifest or index that tags will point to, as it is in the file now."""
@@ -118,7 +121,18 @@ def _verify(path: Path, check: Callable[[], None]) -> Verified:
 
     began = time.monotonic()
     path = artifact.choose(path)
-    file = artifact.opened(path)
+    try:
+        return _verified(path, artifact.opened(path), check, began)
+    except ArchiveInvalid as failure:
+        if str(path) in failure.what:
+            raise
+        why = (f"archive: {path} (PLP_ARTIFACT_PATH)", *failure.why)
+        raise ArchiveInvalid(failure.what, why=why, hint=failure.hint) from failure
+
+
+def _verified(path: Path, file: BinaryIO, check: Callable[[], None], began: float) -> Verified:
+    from plp_builder.oci import artifact
+
     try:
         looked = _look(file.fileno())
         found = artifact.read(file, check=check)

@@ -148,7 +148,8 @@ def _only_one(directory: Path) -> Path:
     if any((directory / name).exists() for name in (LAYOUT, INDEX)):
         raise ArchiveInvalid(
             f"{directory} is an image layout that is not in an archive",
-            hint="Make one of it: tar -C DIRECTORY -cf container-image.tar .",
+            hint="Make one of it (tar -C DIRECTORY -cf container-image.tar .), and set "
+            "PLP_ARTIFACT_PATH to that.",
         )
     found = sorted(
         each
@@ -158,7 +159,7 @@ def _only_one(directory: Path) -> Path:
     if not found:
         raise ArchiveInvalid(
             f"There is no archive in the directory {directory}",
-            hint="Its name must end with .tar there; a path to a file is taken as it is.",
+            hint="Set PLP_ARTIFACT_PATH to the file itself, or let its name end with .tar.",
         )
     if len(found) > 1:
         names = [shown(each.name) for each in found[:_MAX_NAMED]]
@@ -166,14 +167,15 @@ def _only_one(directory: Path) -> Path:
         raise ArchiveInvalid(
             f"There are {len(found)} archives in {directory}, so it is not clear which one",
             why=[*names, f"and {more} more"] if more else names,
-            hint="Name the file itself.",
+            hint="Set PLP_ARTIFACT_PATH to one of them.",
         )
     return found[0]
 
 
 def _no_file(path: Path) -> ArchiveInvalid:
     return ArchiveInvalid(
-        f"{path} is not a regular file", hint="An archive is read twice: a pipe cannot be used."
+        f"{path} is not a regular file",
+        hint="Set PLP_ARTIFACT_PATH to a file: an archive is read twice, so no pipe can be one.",
     )
 
 
@@ -181,6 +183,11 @@ def _unusable(path: Path, error: OSError) -> ArchiveInvalid:
     if isinstance(error, FileNotFoundError):
         return ArchiveInvalid(
             f"There is no archive at {path}",
-            hint="Mount the directory that the build wrote to, or name the file.",
+            hint="Set PLP_ARTIFACT_PATH to the file that the build wrote; in a container, its "
+            "directory has to be mounted, too.",
         )
-    return ArchiveInvalid(f"The archive {path} cannot be read", why=[error.strerror or str(error)])
+    return ArchiveInvalid(
+        f"The archive {path} cannot be read",
+        why=[error.strerror or str(error)],
+        hint="Let the publisher's user read it, or set PLP_ARTIFACT_PATH to another one.",
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import tar
-from plp_builder.oci.hashing import for_each
+from plp_builder.oci.hashing import Pieces, Work, for_each
 from plp_builder.oci.model import (
     MAX_DOCUMENT_SIZE,
     Descriptor,
@@ -17,8 +17,10 @@ from plp_builder.oci.model import (
     shown,
 )
 
-MAX_DOCUMENTS_SIZE = 32 * 1024 * 1024
+MAX_DOCUMENTS_SIZE = 16 * 1024 * 1024
 """Of all manifests, indexes and configurations together: they are held in memory."""
+MAX_VALUES = 1_000_000
+"""In all of them: an object of two bytes takes up to a hundred in memory."""
 
 _BLOBS = "blobs/"
 
@@ -43,6 +45,7 @@ class Contents:
         self._check = check
         self._verified: set[str] = set()
         self._documents_size = 0
+        self._values = 0
         for member in tar.members(file, self.size, links=links):
             check()
             self.members[member.name] = member
@@ -62,7 +65,12 @@ class Contents:
         self._documents_size += member.size
         if self._documents_size > MAX_DOCUMENTS_SIZE:
             raise ArchiveInvalid(f"The archive's documents exceed {MAX_DOCUMENTS_SIZE} bytes")
-        return tar.read(self._file, member.offset, member.size, self.size)
+        data = tar.read(self._file, member.offset, member.size, self.size)
+        # Each value but the first follows one of these; those within texts count as well.
+        self._values += sum(map(data.count, (b",", b"[", b"{")))
+        if self._values > MAX_VALUES:
+            raise ArchiveInvalid(f"The archive's documents hold more than {MAX_VALUES} values")
+        return data
 
     def blob(self, descriptor: Descriptor) -> bytes:
         """The verified bytes of a small blob."""
@@ -101,7 +109,7 @@ class Contents:
             if name.startswith(_BLOBS) and member.is_file and name not in self._verified:
                 expected[name] = _digest_of(name)
 
-        def verify(member: tar.Member, pieces: Iterator[memoryview]) -> None:
+        def verify(member: tar.Member, pieces: Pieces) -> None:
             hashed = hashlib.sha256()
             for piece in pieces:
                 hashed.update(piece)
@@ -113,7 +121,7 @@ class Contents:
     def for_each(
         self,
         members: list[tar.Member],
-        work: Callable[[tar.Member, Iterator[memoryview]], None],
+        work: Work,
     ) -> None:
         """`hashing.for_each` over members of this archive."""
         for_each(self._file, members, work, self._check)

@@ -11,14 +11,15 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci.archive import DOCKER_MANIFEST, Image
 from plp_builder.oci.artifact import DOCKER, Artifact, Blob, notes_on
 from plp_builder.oci.contents import Contents
-from plp_builder.oci.layers import LayerHash
+from plp_builder.oci.hashing import Pieces
+from plp_builder.oci.layers import Allowance, LayerHash
 from plp_builder.oci.model import (
     CONFIG_TYPE,
     LAYER_TYPE,
@@ -174,9 +175,14 @@ def _verified_layers(
 ) -> tuple[Descriptor, ...]:
     distinct = {member.name: member for member in members}
     found: dict[str, LayerHash] = {}
+    allowance = Allowance()
 
-    def work(member: Member, pieces: Iterator[memoryview]) -> None:
-        hashed = LayerHash(shown(member.name))
+    def work(member: Member, pieces: Pieces) -> None:
+        def spend(size: int) -> None:
+            allowance.spend(size)
+            pieces.check()
+
+        hashed = LayerHash(shown(member.name), spend)
         for piece in pieces:
             hashed.update(piece)
         hashed.finish()

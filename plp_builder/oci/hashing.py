@@ -21,8 +21,24 @@ _BETWEEN_CHECKS = 16
 _WORTH_A_THREAD = 8 * 1024 * 1024
 _WAIT = 0.05
 
-Work = Callable[[Member, Iterator[memoryview]], None]
 _ReadAt = Callable[[memoryview, int], int]
+
+
+class Pieces(Iterator[memoryview]):
+    """A member's content; each piece is valid until the next is asked for.
+
+    Whoever makes much of one piece calls ``check`` now and then, which may raise to stop.
+    """
+
+    def __init__(self, member: Member, read_at: _ReadAt, check: Callable[[], None]) -> None:
+        self.check = check
+        self._pieces = _pieces(member, read_at, check)
+
+    def __next__(self) -> memoryview:
+        return next(self._pieces)
+
+
+Work = Callable[[Member, Pieces], None]
 
 
 def for_each(
@@ -30,9 +46,9 @@ def for_each(
 ) -> None:
     """Call ``work`` with each member and its content, piece by piece.
 
-    Several threads do so at once where the file is one of the system's; the pieces are valid
-    until the next is asked for. ``check`` is called every few MB, by the calling thread only,
-    and may raise. What it or ``work`` raises ends all; no thread is left running then.
+    Several threads do so at once where the file is one of the system's. ``check`` is called every
+    few MB, by the calling thread only, and may raise. What it or ``work`` raises ends all; no
+    thread is left running then.
     """
     # The largest first: then no thread has to finish a large one alone at the end.
     waiting = sorted(members, key=lambda member: member.size)
@@ -44,7 +60,7 @@ def for_each(
         return
     while waiting:
         member = waiting.pop()
-        work(member, _pieces(member, read_at, check))
+        work(member, Pieces(member, read_at, check))
 
 
 def _reading(file: BinaryIO) -> tuple[_ReadAt, int]:
@@ -129,7 +145,7 @@ class _Crew:
     def _take(self, check: Callable[[], None]) -> None:
         def all_members() -> None:
             while member := self._next():
-                self._work(member, _pieces(member, self._read_at, check))
+                self._work(member, Pieces(member, self._read_at, check))
 
         self._note_failure(all_members)
 

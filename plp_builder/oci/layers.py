@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
+from threading import Lock
 
+from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci.model import Digest, invalid
 
 MAX_UNPACKED = 64 * 1024**3
-"""Bytes. No layer is that large, but a few MB of gzip can claim to be."""
+"""Bytes, of all layers of an image. None is that large, but some MB of gzip can claim to be."""
 
 _GZIP = b"\x1f\x8b"
 _OTHERS = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _PIECE = 256 * 1024
+_FIRST_BITE = 4096
+_SPENT_AT_ONCE = 4 * 1024 * 1024
+
+
+class Allowance:
+    """How much all layers together may hold once they are unpacked; several threads spend it."""
+
+    def __init__(self) -> None:
+        self._left = MAX_UNPACKED
+        self._lock = Lock()
+
+    def spend(self, size: int) -> None:
+        """Take ``size`` bytes of it. Raises ArchiveInvalid when it is used up."""
+        with self._lock:
+            self._left -= size
+            spent = self._left < 0
+        if spent:
+            raise ArchiveInvalid(
+                f"The archive's layers have more than {MAX_UNPACKED} bytes of content",
+                hint="Save the image as an OCI archive: its layers need not be unpacked.",
+            )
 
 
 class LayerHash:
     """Fed with a layer piece by piece; knows both digests when `finish` was called.
 
     ``suffix`` is what the compression adds to the layer's media type. Raises ArchiveInvalid for
-    gzip that is damaged or endless, and for compressions that cannot be looked into here.
+    gzip that is damaged, and for compressions that cannot be looked into here.
     """
 
-    def __init__(self, where: str) -> None:
-        """``where`` names the layer in errors."""
+    def __init__(self, where: str, spend: Callable[[int], None]) -> None:
+        """``where`` names the layer in errors.
+
+        ``spend`` is told every few MB how many bytes were unpacked, and may raise.
+        """
         self._where = f"the layer {where}"
+        self._spend = spend
         self._stored = hashlib.sha256()
         self._gzip: _Gzip | None = None
         self._begun = False
@@ -67,31 +95,41 @@ class LayerHash:
                     f"is compressed with {name}: in this form of archive only gzip is supported",
                 )
         if start.startswith(_GZIP):
-            self._gzip = _Gzip(self._where)
+            self._gzip = _Gzip(self._where, self._spend)
 
 
 class _Gzip:
     """The digest of what a gzip stream holds, which may have several members (RFC 1952, 2.2)."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, spend: Callable[[int], None]) -> None:
         self._where = where
+        self._spend = spend
+        self._spent = 0
         self.content = hashlib.sha256()
+        self._begin()
+
+    def _begin(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
-        self._unpacked = 0
+        # zlib copies what it leaves over: of a small member's input it gets little at once.
+        self._bite = _FIRST_BITE
 
     def update(self, piece: memoryview) -> None:
-        rest: bytes | memoryview = piece
-        while rest:
+        position = 0
+        while position < len(piece):
             if self._stream.eof:
-                self._stream = zlib.decompressobj(wbits=31)
-            self._take(rest)
-            rest = self._stream.unconsumed_tail or self._stream.unused_data
+                self._begin()
+            bite = piece[position : position + self._bite]
+            self._take(bite)
+            left = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+            position += len(bite) - len(left)
+            self._bite = min(2 * self._bite, _PIECE)
 
     def finish(self) -> None:
         # What was left in the stream when the last piece filled the output.
         while not self._stream.eof:
             if not self._take(b""):
                 invalid(self._where, "is cut off: its gzip stream has no end")
+        self._spend(self._spent)
 
     def _take(self, data: bytes | memoryview) -> int:
         try:
@@ -99,7 +137,9 @@ class _Gzip:
         except zlib.error as error:
             invalid(self._where, f"is not valid gzip: {error}")
         self.content.update(content)
-        self._unpacked += len(content)
-        if self._unpacked > MAX_UNPACKED:
-            invalid(self._where, f"has more than {MAX_UNPACKED} bytes of content")
+        # An empty member is work as well: without this, millions of them would take no time.
+        self._spent += max(len(content), _FIRST_BITE)
+        if self._spent >= _SPENT_AT_ONCE:
+            self._spend(self._spent)
+            self._spent = 0
         return len(content)

@@ -27,11 +27,14 @@ CONFIG_TYPES = frozenset({CONFIG_TYPE, "application/vnd.docker.container.image.v
 # What registries accept as one manifest (distribution-spec, "Pushing Manifests").
 MAX_DOCUMENT_SIZE = 4 * 1024 * 1024
 MAX_SIZE = 2**63 - 1
+MAX_DIGEST = 256
+"""Characters. The longest that is registered, of sha512, has 135."""
 
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _DOCUMENT_MEMBERS = ("schemaVersion", "mediaType", "config", "layers", "manifests", "annotations")
 _DESCRIPTOR_MEMBERS = ("mediaType", "digest", "size", "annotations", "platform", "urls", "data")
+_PLATFORM_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _REGISTERED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
 
 
@@ -45,7 +48,7 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        if not _DIGEST.fullmatch(text):
+        if len(text) > MAX_DIGEST or not _DIGEST.fullmatch(text):
             raise ValueError(f"{shown(text)} is not a digest like sha256:<64 hexadecimal digits>")
         algorithm, _, encoded = text.partition(":")
         registered = _REGISTERED.get(algorithm)
@@ -207,10 +210,17 @@ def descriptor_members(descriptor: Descriptor) -> dict[str, object]:
 
 
 def parse_platform(value: object, where: str) -> Platform:
-    """The platform in a descriptor or an image configuration."""
+    """The platform in a descriptor or an image configuration.
+
+    Its parts are shown in many places, and are words like ``linux``, ``arm64`` and ``v8``.
+    """
     members = _object(value, where)
-    variant = _text(members, "variant", where) if members.get("variant") else ""
-    return Platform(_text(members, "os", where), _text(members, "architecture", where), variant)
+    names = ("os", "architecture", "variant") if members.get("variant") else ("os", "architecture")
+    words = [_text(members, name, where) for name in names]
+    for name, word in zip(names, words, strict=True):
+        if not _PLATFORM_WORD.fullmatch(word):
+            invalid(where, f"has the {name} {shown(word)}, which is no short word")
+    return Platform(*words)
 
 
 def exact(members: Mapping[str, object], names: Iterable[str], where: str) -> None:

@@ -21,6 +21,9 @@ MAX_NAME = 512
 
 _MAX_PAX_SIZE = 64 * 1024
 _PADDING_CHUNK = 1024 * 1024
+_MAX_PADDING = 16 * 1024 * 1024
+"""Bytes from the end marker on. tar programs fill up to 10 KiB, or to the blocks of a tape."""
+
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -68,19 +71,20 @@ def members(file: BinaryIO, size: int, *, links: bool = False) -> Iterator[Membe
     _refuse_other_formats(file, size)
     names: set[str] = set()
     offset = 0
-    overrides: dict[str, str] = {}
+    overrides: dict[str, str] | None = None
     while header := _header(file, offset, size):
         offset += BLOCK
         kind = header[156:157]
         length = _number(header[124:136], offset)
         if kind == b"x":
-            if overrides or length > _MAX_PAX_SIZE:
+            # One for each member at most: so their number has a bound as well.
+            if overrides is not None or length > _MAX_PAX_SIZE:
                 raise ArchiveInvalid("The archive has a pax header that cannot be right")
             overrides = _pax_records(read(file, offset, length, size))
             offset += _padded(length)
             continue
-        member = _member(header, kind, length, offset, overrides)
-        overrides = {}
+        member = _member(header, kind, length, offset, overrides or {})
+        overrides = None
         if member.target and not links:
             raise refused_link(member)
         if member.name in names:
@@ -92,7 +96,7 @@ def members(file: BinaryIO, size: int, *, links: bool = False) -> Iterator[Membe
             raise _truncated(f"ends inside {shown(member.name)}")
         yield member
         offset += _padded(member.size)
-    if overrides:
+    if overrides is not None:
         raise ArchiveInvalid("The archive ends with a pax header that belongs to nothing")
     if not names:
         raise ArchiveInvalid("The archive holds no files")
@@ -261,6 +265,11 @@ def _check_end(file: BinaryIO, offset: int, size: int) -> None:
     """Two blocks of zeros, and nothing but zeros behind them."""
     if size - offset < 2 * BLOCK:
         raise _truncated("has half of an end marker")
+    if size - offset > _MAX_PADDING:
+        raise ArchiveInvalid(
+            f"The archive goes on for {size - offset} bytes behind its end",
+            hint=f"Make it again: more than {_MAX_PADDING} bytes of padding are not read.",
+        )
     while offset < size:
         chunk = read(file, offset, min(_PADDING_CHUNK, size - offset), size)
         if chunk.count(0) != len(chunk):

@@ -24,16 +24,7 @@ _FILES = ("result_file", "result_image_digest_file", "result_image_url_file")
 
 def check(settings: Settings) -> None:
     """Raise SettingInvalid where a file of results could not be: better before the push."""
-    problems = []
-    for field in _FILES:
-        path: Path | None = getattr(settings, field)
-        if path is None:
-            continue
-        if path.is_dir():
-            problems.append(f"{NAMES.variable(field)}: {path} is a directory; name a file")
-        elif not path.parent.is_dir():
-            problems.append(f"{NAMES.variable(field)}: there is no directory {path.parent}")
-    if problems:
+    if problems := [text for field in _FILES if (text := _problem(settings, field))]:
         raise SettingInvalid("a file of results cannot be written", why=problems)
 
 
@@ -55,10 +46,22 @@ def write(
         try:
             tell()
         except (OSError, ValueError) as error:
+            if isinstance(ended, Failed) and _problem(settings, field) in ended.failure.why:
+                continue  # that is the failure
             reason = error.strerror if isinstance(error, OSError) else "not a path"
             path = printable(str(getattr(settings, field)))
             warnings.append(f"{NAMES.variable(field)}: {path} could not be written: {reason}")
     return warnings
+
+
+def _problem(settings: Settings, field: str) -> str:
+    """Why the file of a field cannot be written; "" if it can, or is not asked for."""
+    path: Path | None = getattr(settings, field)
+    if path and path.is_dir():
+        return f"{NAMES.variable(field)}: {path} is a directory; name a file"
+    if path and not path.parent.is_dir():
+        return f"{NAMES.variable(field)}: there is no directory {path.parent}"
+    return ""
 
 
 def _sinks(

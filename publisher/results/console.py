@@ -41,7 +41,7 @@ def success_event(outcome: Outcome) -> tuple[str, dict[str, object]]:
         "repository": outcome.repository,
         "digest": outcome.digest,
         "image": outcome.image,
-        "tags": [tag._asdict() for tag in outcome.tags],
+        "tags": [{**tag._asdict(), "previous": tag.previous or None} for tag in outcome.tags],
         "platforms": list(outcome.platforms),
         "archive": str(outcome.archive),
         "size": outcome.archive_size,

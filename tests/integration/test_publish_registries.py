@@ -116,7 +116,7 @@ def test_no_password_is_an_authentication_failure(published: Published) -> None:
     nobody = dict.fromkeys(("PLP_REGISTRY_USERNAME", "PLP_REGISTRY_PASSWORD"))
     result = published.run(nobody)
     assert (result.code, result.error) == (2, "authentication-failed"), result.stderr
-    assert "No credentials were given" in result.stderr
+    assert "no credentials were given" in result.stderr
 
 
 @kinds(*TLS)

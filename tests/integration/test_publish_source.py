@@ -86,7 +86,8 @@ def test_every_blob_is_served_byte_by_byte(served: Served) -> None:
         assert f"sha256:{layouts.sha256(data)}" == digest
         assert len(data) == blob.descriptor.size
     expected = sum(blob.descriptor.size for blob in served.content.blobs.values())
-    assert processes.until(lambda: served.source.sent == expected)
+    assert processes.until(lambda: served.source.moved == expected)
+    assert served.source.sent == expected - served.content.top.size
 
 
 def test_part_of_a_blob_is_served(served: Served) -> None:

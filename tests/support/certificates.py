@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from tests.support import machine
 
+LOOPBACK = "IP:127.0.0.1,DNS:localhost"
 _SERVER = """\
 basicConstraints=critical,CA:FALSE
 extendedKeyUsage=serverAuth
-subjectAltName=IP:127.0.0.1,DNS:localhost
+subjectAltName={names}
 """
 
 
@@ -41,8 +42,11 @@ def self_signed(directory: Path, name: str, *, kind: str = "rsa:2048") -> Certif
     return Certificate(certificate, certificate, key)
 
 
-def for_loopback(directory: Path) -> Certificate:
-    """A server's certificate for 127.0.0.1 and localhost by an authority that nobody knows."""
+def for_loopback(directory: Path, *, names: str = LOOPBACK, days: int = 3650) -> Certificate:
+    """A server's certificate for 127.0.0.1 and localhost by an authority that nobody knows.
+
+    Or for other ``names`` (openssl's subjectAltName), or expired: with less than no ``days``.
+    """
     authority = self_signed(directory, "authority")
     key, request = directory / "server.key", directory / "server.csr"
     _openssl(
@@ -50,10 +54,10 @@ def for_loopback(directory: Path) -> Certificate:
         *("-subj", "/CN=registry for tests"),
     )
     extensions, certificate = directory / "server.ext", directory / "server.crt"
-    extensions.write_text(_SERVER)
+    extensions.write_text(_SERVER.format(names=names))
     _openssl(
         *("x509", "-req", "-in", request, "-CA", authority.certificate),
-        *("-CAkey", authority.key, "-CAcreateserial", "-days", "3650"),
+        *("-CAkey", authority.key, "-CAcreateserial", "-days", str(days)),
         *("-extfile", extensions, "-out", certificate),
     )
     return Certificate(authority.certificate, certificate, key)

@@ -45,3 +45,4 @@ def test_it_is_refused(make: Callable[[], bytes]) -> None:
         tracemalloc.stop()
     assert refused.value.what
     assert refused.value.what.isprintable()
+    assert len(refused.value.what) < 500

@@ -125,6 +125,34 @@ def test_a_default_file_is_not_asked_where_another_was_named(
     assert SECRET not in logged.getvalue()
 
 
+def test_what_no_helper_knows_can_be_checked_without_one(tmp_path: Path) -> None:
+    """`find` would ask: `no_helper` does not let it."""
+    path = write(tmp_path / "c.json", credHelpers={"r.example": "own"}, credsStore="all")
+    credentials.check(settings(DOCKER_CONFIG=path))
+    credentials.check(settings())
+    path.write_text("{")
+    for wanted in (
+        settings(DOCKER_CONFIG=path),
+        settings(REGISTRY_AUTH_FILE=tmp_path / "none"),
+        settings(PLP_IMAGE_REPOSITORY="me/app", PLP_REGISTRY_TOKEN=SECRET),
+    ):
+        with pytest.raises(CredentialsNotUsable) as caught:
+            credentials.check(wanted)
+        with pytest.raises(CredentialsNotUsable) as found:
+            find(wanted)
+        assert (found.value.what, found.value.hint) == (caught.value.what, caught.value.hint)
+
+
+def test_where_credentials_were_looked_for_can_be_told(tmp_path: Path) -> None:
+    named = write(tmp_path / "auth.json", "other", registry="other.example")
+    wanted = settings(REGISTRY_AUTH_FILE=named, DOCKER_CONFIG=tmp_path)
+    assert credentials.looked_in(wanted) == (
+        f"REGISTRY_AUTH_FILE={named} has no entry for r.example",
+        f"DOCKER_CONFIG={tmp_path} has no entry for r.example",
+    )
+    assert credentials.looked_in(settings()) == ()
+
+
 def test_without_any_file_there_are_none(tmp_path: Path, logged: io.StringIO) -> None:
     environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "none")}
     assert find(settings(), environ) is None

@@ -23,8 +23,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"annotations"}),
     frozenset({"settings", "manual"}),
     frozenset({"syntax", "process", "oci", "log", "variables", "telling"}),
+    frozenset({"redaction"}),
     frozenset({"values", "terminal", "users", "streams", "naming"}),
-    frozenset({"errors", "lazy", ""}),
+    frozenset({"errors", "lazy", "early", ""}),
 )
 """From the street down to the ground: a room may use the floors below its own."""
 
@@ -37,7 +38,8 @@ STDLIB_TOO_DEAR = frozenset(
 )
 LEAVES = frozenset(
     {"oci", "process", "log", "errors", ""}
-    | {"variables", "naming", "manual", "telling", "terminal", "values", "streams", "users", "lazy"}
+    | {"variables", "naming", "manual", "telling", "terminal", "values", "streams", "users", "lazy", "early"}
+    | {"redaction"}
 )
 """What the publisher may use of the builder's package."""
 

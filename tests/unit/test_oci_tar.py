@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from typing import BinaryIO, cast
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,16 @@ def refuse(data: bytes, reason: str) -> None:
 
 def test_the_pax_header_of_a_pax_header_is_refused() -> None:
     refuse(pax(b"10 size=3\n") * 2 + member("a", b"abc") + END, "pax header that cannot be right")
+
+
+def test_pax_headers_without_content_count_too() -> None:
+    """Any number of them would be read, and nothing would look whether it is time to stop."""
+    refuse(pax(b"") * 2 + member("a", b"abc") + END, "pax header that cannot be right")
+    refuse(member("a", b"abc") + pax(b"") + END, "belongs to nothing")
+    assert [each.name for each in read(pax(b"") + member("a") + pax(b"") + member("b") + END)] == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_large_pax_header_is_refused_before_it_is_read() -> None:
@@ -83,3 +94,38 @@ def test_a_size_that_is_left_out_is_none() -> None:
 
 def test_half_of_an_end_marker_is_refused() -> None:
     refuse(member("a") + END[:512], "half of an end marker")
+
+
+class Hole(io.RawIOBase):
+    """A file of ``size`` bytes that begins with ``data``; ``seen`` is how far it was read."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.seen = 0
+        self._data = data
+        self._size = size
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert whence == 0
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        begin, end = self._at, min(self._at + size, self._size)
+        self._at = end
+        self.seen = max(self.seen, end)
+        return self._data[begin:end].ljust(end - begin, b"\0")
+
+
+def test_a_hole_behind_the_end_is_not_read() -> None:
+    """A sparse file of terabytes takes no room, and hours to read."""
+    data = member("a", b"abc") + END
+    file = Hole(data, 6 << 40)
+    with pytest.raises(ArchiveInvalid, match=r"goes on for \d+ bytes behind its end"):
+        list(tar.members(cast(BinaryIO, file), 6 << 40))
+    assert file.seen <= len(data)
+
+
+def test_padding_up_to_a_block_of_a_tape_is_fine() -> None:
+    data = member("a", b"abc") + END
+    assert len(read(data.ljust(len(data) + (15 << 20), b"\0"))) == 1

@@ -109,19 +109,31 @@ SENTENCES = {
     f'writing blob: Put "{UPLOAD}": net/http: HTTP/1.x transport connection broken: malformed '
     'HTTP response "\\x00\\x01garbage"': Kind.CONNECTION,
     f'{STEPS["ping"]}{GET}malformed HTTP response "SSH-2.0-x"': Kind.CONNECTION,
-    f"{STEPS['ping']}{GET}dial tcp {R}: connect: connection refused": Kind.CONNECTION,
-    f"{STEPS['ping']}{GET}dial tcp {R}: connect: no route to host": Kind.CONNECTION,
-    f"{STEPS['ping']}{GET}dial tcp {R}: i/o timeout": Kind.CONNECTION,
+    f"{STEPS['ping']}{GET}dial tcp {R}: connect: connection refused": Kind.NO_CONNECTION,
+    f"{STEPS['ping']}{GET}dial tcp {R}: connect: no route to host": Kind.NO_CONNECTION,
+    f"{STEPS['ping']}{GET}dial tcp {R}: i/o timeout": Kind.NO_CONNECTION,
     f"{STEPS['ping']}{GET}net/http: TLS handshake timeout": Kind.CONNECTION,
     f"{STEPS['ping']}{GET}proxyconnect tcp: dial tcp {R}: connect: connection refused": (
-        Kind.CONNECTION
+        Kind.NO_CONNECTION
+    ),
+    f"{STEPS['ping']}{GET}x509: certificate has expired or is not yet valid: current time "
+    "2026-11-21T12:00:00Z is after 2026-11-20T12:00:00Z": Kind.EXPIRED,
+    f"{STEPS['ping']}{GET}tls: failed to verify certificate: x509: certificate is valid for a.b, "
+    "not c.d": Kind.OTHER_NAME,
+    f"{STEPS['ping']}{GET}x509: certificate is not valid for any names, but wanted to match c.d": (
+        Kind.OTHER_NAME
+    ),
+    f"{STEPS['ping']}{GET}x509: certificate relies on legacy Common Name field, use SANs instead": (
+        Kind.OTHER_NAME
     ),
     f"{STEPS['ping']}{GET}Service Unavailable": Kind.FAILING,
     f"{STEPS['ping']}{GET}dial tcp: lookup r.invalid on 10.0.0.53:53: no such host": Kind.NO_NAME,
-    f"{STEPS['ping']}{GET}dial tcp: lookup r on 10.0.0.53:53: server misbehaving": Kind.CONNECTION,
+    f"{STEPS['ping']}{GET}dial tcp: lookup r on 10.0.0.53:53: server misbehaving": (
+        Kind.NO_CONNECTION
+    ),
     f"{STEPS['ping']}{GET}x509: certificate signed by unknown authority": Kind.CERTIFICATE,
     f"{STEPS['ping']}{GET}x509: cannot validate certificate for 127.0.0.1 because it doesn't "
-    "contain any IP SANs": Kind.CERTIFICATE,
+    "contain any IP SANs": Kind.OTHER_NAME,
     f"{STEPS['ping']}{GET}tls: failed to verify certificate: x509: certificate signed by unknown "
     "authority": Kind.CERTIFICATE,
     f"{STEPS['ping']}{GET}tls: first record does not look like a TLS handshake": Kind.PLAIN_HTTP,
@@ -154,7 +166,42 @@ def test_an_answer_means_the_same_at_every_step(step: str, answer: str) -> None:
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_what_a_sentence_means(sentence: str) -> None:
     fault = classify(1, fatal(sentence))
-    assert fault == Fault(SENTENCES[sentence], (sentence,))
+    assert fault.kind is SENTENCES[sentence]
+    (said,) = fault.said
+    assert said
+    assert len(said) <= len(sentence)
+
+
+READABLE = {
+    "something else": "something else",
+    f"{REUSE}unexpected EOF": "unexpected EOF",
+    f"{STEPS['inspect']}manifest unknown": f"reading manifest denied in {REPOSITORY}: manifest "
+    "unknown",
+    f"writing blob {BLOB}: EOF": "writing blob sha256:bd3f4ec650a4…: EOF",
+    f"{STEPS['ping']}{GET}dial tcp {R}: connect: connection refused": (
+        f"no connection to {R}: connection refused"
+    ),
+    f'{STEPS["ping"]}Get "https://{R}/v2/": dial tcp [::1]:5000: i/o timeout': (
+        f"no connection to {R} ([::1]:5000): i/o timeout"
+    ),
+    'pinging container registry r.invalid: Get "https://r.invalid/v2/": dial tcp: lookup r.invalid '
+    "on 10.0.0.53:53: no such host": "no connection to r.invalid: no such host",
+    'pinging container registry r.invalid:5000: Get "https://r.invalid:5000/v2/": dial tcp: lookup '
+    "r.invalid: no such host": "no connection to r.invalid:5000: no such host",
+    'pinging container registry r: Get "https://r/v2/": proxyconnect tcp: dial tcp: lookup proxy '
+    "on 10.0.0.53:53: no such host": "no connection to the proxy (proxy): no such host",
+    'pinging container registry r: Get "https://r/v2/": proxyconnect tcp: dial tcp 10.0.0.1:3128: '
+    "connect: connection refused": "no connection to the proxy (10.0.0.1:3128): connection refused",
+}
+
+
+@pytest.mark.parametrize("text", READABLE)
+def test_what_skopeo_says_is_told_readably(text: str) -> None:
+    assert classify(1, fatal(text)).said == (READABLE[text],)
+    image = f'Error parsing image name "docker://{REPOSITORY}:denied": '
+    assert classify(1, fatal(image + text)).said == (READABLE[text],)
+    # A line that is not quoted as it should be.
+    assert classify(1, [f'time="2026" level=fatal msg={text}']).said == (READABLE[text],)
 
 
 def test_what_signs_an_upload_is_not_told() -> None:
@@ -191,9 +238,9 @@ def test_a_web_page_is_not_told_in_full() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_a_failure_with_a_next_step(kind: Kind) -> None:
-    told = failure(Fault(kind, ("said",)), "push the tag 1.2", 1, "")
+    told = failure(Fault(kind, ("said",)), "push the tag 1.2", 1, "PLP_REGISTRY_TOKEN")
     assert told.what == f"could not push the tag 1.2: {kind.value}"
-    assert told.why == ("said",)
+    assert told.why[0] == "said"
     assert told.hint or kind is Kind.UNKNOWN
 
 
@@ -220,7 +267,13 @@ def test_hints_name_the_variable_that_helps() -> None:
     def hint(kind: Kind, origin: str = "") -> str:
         return failure(Fault(kind), "x", 1, origin).hint
 
+    assert hint(Kind.CERTIFICATE).startswith("Give the certificate of the CA")
     assert "PLP_REGISTRY_CA_PATH" in hint(Kind.CERTIFICATE)
+    for kind, word in ((Kind.EXPIRED, "clock"), (Kind.OTHER_NAME, "PLP_IMAGE_REPOSITORY")):
+        assert word in hint(kind)
+        assert "PLP_REGISTRY_CA_PATH" not in hint(kind)
+    for kind in (Kind.CERTIFICATE, Kind.EXPIRED, Kind.OTHER_NAME):
+        assert "For a test registry only, PLP_REGISTRY_INSECURE" in hint(kind)
     assert "PLP_REGISTRY_INSECURE" in hint(Kind.PLAIN_HTTP)
     assert "PLP_REGISTRY_PASSWORD" in hint(Kind.DENIED)
     assert "PLP_REGISTRY_PASSWORD" not in hint(Kind.DENIED, "DOCKER_CONFIG")
@@ -232,6 +285,23 @@ def test_a_failure_tells_attempts_and_where_credentials_came_from() -> None:
     assert told.why == ("denied", "credentials: PLP_REGISTRY_TOKEN")
 
 
+@pytest.mark.parametrize("kind", [Kind.LOGIN, Kind.DENIED])
+def test_missing_credentials_are_told_apart_from_refused_ones(kind: Kind) -> None:
+    none = failure(Fault(kind, ("denied",)), "push the image", 1, "")
+    assert none.what == (
+        "could not push the image: the registry does not allow this without credentials"
+    )
+    assert none.why == ("denied", "no credentials were given")
+    assert none.hint.startswith("Set PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD")
+    looked = ["DOCKER_CONFIG=/x has no entry for r.example"]
+    other = failure(Fault(kind, ("denied",)), "push the image", 1, "", looked)
+    assert other.what == none.what
+    assert other.why == ("denied", *looked)
+    assert other.hint.startswith("Add an entry for the registry there")
+
+
 def test_only_what_may_pass_is_tried_again() -> None:
     passing = {kind for kind in Kind if Fault(kind).passing}
-    assert passing == {Kind.BUSY, Kind.FAILING, Kind.CONNECTION, Kind.STALLED, Kind.DIFFERS}
+    assert passing == {
+        *(Kind.BUSY, Kind.FAILING, Kind.NO_CONNECTION, Kind.CONNECTION, Kind.STALLED, Kind.DIFFERS)
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plp_builder.errors import ArchiveInvalid, AuthenticationFailed, SettingInvalid
-from plp_builder.terminal import redactor
+from plp_builder.redaction import redactor
 from publisher import results
 from publisher.results import Failed, Outcome, TagOutcome, console, files, github, result_file
 from publisher.settings import Settings, load
@@ -88,7 +88,7 @@ def test_events() -> None:
     assert event == "publication succeeded"
     assert keys["image"] == f"{REPOSITORY}@{DIGEST}"
     assert keys["tags"] == [
-        {"name": "main-abcdef0", "state": "pushed", "previous": ""},
+        {"name": "main-abcdef0", "state": "pushed", "previous": None},
         {"name": "main", "state": "pushed", "previous": OLD},
         {"name": "latest", "state": "unchanged", "previous": DIGEST},
     ]
@@ -274,6 +274,9 @@ def test_files_that_could_not_be_are_refused_before_the_push(tmp_path: Path) -> 
         f"PLP_RESULT_FILE: {tmp_path} is a directory; name a file",
         f"PLP_RESULT_IMAGE_URL_FILE: there is no directory {tmp_path}/missing",
     )
+    # Once is enough; of any other failure the files cannot tell, which is worth a warning.
+    assert results.write(caught.value, found) == []
+    assert len(results.write(REFUSED, found)) == 1
 
 
 def test_a_file_is_written_whole_or_not_at_all(

@@ -33,12 +33,20 @@ def test_an_archive_is_verified_and_stays_open(path: Path) -> None:
         assert verified is verification.result()
         assert verified.path == path
         assert f"sha256:{layouts.sha256(verified.top())}" == verified.artifact.top.digest
-        assert verified.total == sum(
-            blob.descriptor.size for blob in verified.artifact.blobs.values()
-        )
+        blobs = [blob.descriptor for blob in verified.artifact.blobs.values()]
+        assert verified.total == sum(each.size for each in blobs) - verified.artifact.top.size
         assert verified.total > len(b"".join(LAYERS))
         assert not verified.file.closed
     assert verified.file.closed
+
+
+def test_a_fault_is_told_with_the_file_that_has_it(path: Path) -> None:
+    """Also where a directory was named."""
+    path.write_bytes(path.read_bytes().replace(LAYERS[0], LAYERS[0][::-1]))
+    for given in (path, path.parent):
+        with Verification(given, nothing) as verification, pytest.raises(ArchiveInvalid) as caught:
+            verification.result()
+        assert caught.value.why[0] == f"archive: {path} (PLP_ARTIFACT_PATH)"
 
 
 def test_the_one_archive_of_a_directory_is_found(path: Path) -> None:

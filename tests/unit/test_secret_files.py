@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from plp_builder.redaction import redactor
 from plp_builder.results.secret_files import MAX_BYTES, secret_file_values
-from plp_builder.terminal import redactor
 
 
 def test_each_text_once_in_order(tmp_path: Path) -> None:

@@ -139,6 +139,13 @@ def test_what_holds_no_certificate_is_refused(content: bytes, said: str, tmp_pat
     assert "canary" not in caught.value.what
 
 
+def test_a_path_that_is_not_there_is_not_told_what_certificates_look_like(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        trust.bundle(tmp_path / "none", {})
+    assert caught.value.hint.startswith("Correct PLP_REGISTRY_CA_PATH")
+    assert "PEM" not in caught.value.hint
+
+
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "empty").mkdir()

@@ -151,6 +151,7 @@ def _docker_form() -> dict[str, Make]:
         "saved-diff-ids-missing": _saved_config(rootfs=None),
         "saved-diff-ids-an-object": _saved_config(rootfs={"diff_ids": {}}),
         "saved-platform-of-numbers": _saved_config(os=1, architecture=2),
+        "saved-platform-endless": _saved_config(os="l" * 1_000_000),
         "saved-link-to-nowhere": link(f"../{'c' * 64}/layer.tar"),
         "saved-link-out": link("../../../etc/passwd"),
         "saved-link-absolute": link("/etc/passwd"),
