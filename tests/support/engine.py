@@ -108,6 +108,9 @@ def _started(directory: Path, *, limited: bool) -> Iterator[Engine]:
             process.kill()
             process.wait()
         processes.own.discard(process.pid)
+        # The engine itself leaves the network namespace of containers without a network.
+        for point in processes.mounts_below(runtime):
+            subprocess.run(["umount", point], check=False)
         shutil.rmtree(runtime, ignore_errors=True)
         if bridge.exists() and not had_bridge:
             subprocess.run(["ip", "link", "delete", bridge.name], check=False)
