@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from plp_builder import log
 from plp_builder.errors import (
     ArchiveInvalid,
     AuthenticationFailed,
@@ -139,9 +140,11 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 def classify(code: int, lines: Sequence[str]) -> Fault:
     """What went wrong, from skopeo's exit code and the lines of its standard error."""
     if code < 0:
-        return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *lines[-2:]))
+        last = (shorten(log.hide(line), SHOWN) for line in lines[-2:])
+        return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *last))
     text = message(lines)
-    said = shorten(_readable(text), SHOWN)
+    # Before anything is cut: half a password is no longer known for one.
+    said = shorten(_readable(log.hide(text)), SHOWN)
     return Fault(_kind(text), (said,) if said else (f"exit code {code}",))
 
 
