@@ -39,6 +39,7 @@ class Kind(Enum):
     CONNECTION = "the connection to the registry does not hold"
     STALLED = "nothing moves"
     DIFFERS = "the registry shows something else than was pushed"
+    MOVED = "another publication has moved it meanwhile"
     LOGIN = "the registry does not accept the user name, password or token"
     DENIED = "the registry does not allow this with these credentials"
     ABSENT = "the registry has no such manifest"
@@ -233,6 +234,10 @@ _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
         "Check the network and the registry, or raise PLP_STALL_TIMEOUT.",
     ),
     Kind.DIFFERS: (DigestDiffers, "Another job may push the same tag at the same time."),
+    Kind.MOVED: (
+        DigestDiffers,
+        "If this image is the newer one, publish it again; else the tag is where it belongs.",
+    ),
     Kind.LOGIN: (AuthenticationFailed, None),
     Kind.DENIED: (AuthenticationFailed, None),
     Kind.ABSENT: (PushFailed, None),
