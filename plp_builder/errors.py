@@ -35,6 +35,7 @@ A failure says what failed, why, and what to do next::
     │   └── DigestDiffers            digest-differs
     ├── CacheDamaged                 cache-damaged      (a warning: never ends a build)
     ├── CacheNotUsable               cache-not-usable   (a warning: never ends a build)
+    ├── ResourcesExhausted           resources-exhausted
     ├── TimedOut                     timed-out
     └── Stopped
         ├── Terminated               terminated         exit code 143
@@ -43,6 +44,7 @@ A failure says what failed, why, and what to do next::
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -265,6 +267,37 @@ class CacheNotUsable(Failure):
     """The portable cache cannot be read or kept. Told as a warning; the build goes on."""
 
     name = "cache-not-usable"
+
+
+class ResourcesExhausted(Failure):
+    """The system lets us have no further process, thread, descriptor or memory."""
+
+    name = "resources-exhausted"
+    default_hint = (
+        "Raise the limits of this machine or container: processes and threads (pids limit, "
+        "ulimit -u), open files (ulimit -n), memory."
+    )
+
+
+_SCARCE = {errno.EMFILE: "open files", errno.ENFILE: "open files", errno.ENOMEM: "memory"}
+
+
+def exhausted(error: BaseException) -> ResourcesExhausted | None:
+    """``error`` as that failure, where a limit of the system is what it tells of."""
+    if isinstance(error, ResourcesExhausted):
+        return error
+    what = ""
+    if isinstance(error, OSError):
+        what = _SCARCE.get(error.errno or 0, "")
+    elif isinstance(error, MemoryError):
+        what = "memory"
+    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        what = "threads"
+    if not what:
+        return None
+    return ResourcesExhausted(
+        f"the system gives us no more {what}", why=[str(error)] if str(error) else []
+    )
 
 
 class TimedOut(Failure):

@@ -16,9 +16,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
-from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
+from plp_builder.errors import (
+    Interrupted,
+    ResourcesExhausted,
+    Terminated,
+    TimedOut,
+    ToolNotFound,
+    exhausted,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from plp_builder.users import User
 
 READ_SIZE = 1 << 16
+LONGEST = 1e9
+"""Seconds that a timer of the kernel surely takes."""
 KILL_WAIT = 5.0
 """Seconds until a process that got SIGKILL is given up: it hangs in the kernel."""
 
@@ -52,33 +61,39 @@ class Stop:
         self.timeout = 0.0
         self.received: list[int] = []
         self.adopts = False
+        self._listens = False
+        self._armed = False
         self._wake, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def listen(self) -> None:
-        """Take over the signals. Only the main thread may call this.
+        """Take over the signals. Only the main thread may call this and, from then on, `limit`.
 
         The first process of a container also hears of children's ends: those whose parents
         have gone are its own to collect (``adopts``; see :func:`reap_adopted`).
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note)
+            if not (number == signal.SIGHUP and _is_ignored(number)):
+                signal.signal(number, self._note)
         if os.getpid() == 1:
             self.adopts = True
             signal.signal(signal.SIGCHLD, lambda *_: self._wake_up())
+        self._listens = True
 
     def limit(self, seconds: float | None) -> None:
         """Raise TimedOut when ``seconds`` from now are over; ``None`` takes the limit away."""
         self.timeout = seconds or 0.0
         self.deadline = None if seconds is None else time.monotonic() + seconds
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._armed = self._listens and seconds is not None
+        if self._armed:
+            # Nobody looks at the deadline in a write that waits: this is what interrupts one.
+            signal.signal(signal.SIGALRM, _write_without_waiting)
+            signal.setitimer(signal.ITIMER_REAL, min(max(self.timeout, 1e-3), LONGEST))
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
-        # A reader who does not read (a stalled log collector) must not hold up the end: a write
-        # that waits is tried again after this handler, and then does not wait any more.
-        try:
-            os.set_blocking(2, False)
-        except OSError:
-            pass
+        _write_without_waiting(number, frame)
         self._wake_up()
 
     def _wake_up(self) -> None:
@@ -107,6 +122,23 @@ class Stop:
                 f"{self.what} did not end within PLP_TIMEOUT ({self.timeout:g} s)",
                 hint=self.timeout_hint,
             )
+
+
+def _is_ignored(number: int) -> bool:
+    """Whether whoever started us wants the signal to have no effect, as nohup(1) does."""
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
+def _write_without_waiting(_number: int, _frame: FrameType | None) -> None:
+    """A signal's handler: a reader who does not read must not hold up the end.
+
+    A write that waits (for a stalled log collector) is tried again after this, and then does
+    not wait any more.
+    """
+    try:
+        os.set_blocking(2, False)
+    except OSError:
+        pass
 
 
 class Completed(NamedTuple):
@@ -216,7 +248,7 @@ def start(
 
     The streams are descriptors or subprocess.PIPE/DEVNULL. Another user's program gets no
     supplementary group and no capability. ``prepare`` is called in the new process, as
-    ourselves, before it executes anything. Raises ToolNotFound.
+    ourselves, before it executes anything. Raises ToolNotFound, ResourcesExhausted.
     """
     search = env.get("PATH", os.defpath)
     program = find(argv[0], search)
@@ -231,18 +263,33 @@ def start(
     if user is not None and user.uid != os.geteuid():
         prefix += [f"--reuid={user.uid}", f"--regid={user.gid}"]
         prefix += ["--clear-groups", "--inh-caps=-all"]
-    process = subprocess.Popen(
+    process = _popen(
         [*prefix, "--", program, *argv[1:]],
         env=dict(env),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        start_new_session=True,
         pass_fds=pass_fds,
-        preexec_fn=prepare,  # noqa: PLW1509 - the builder has no threads
+        preexec_fn=prepare,
     )
     _started[process.pid] = process
-    return Child(process, os.path.basename(argv[0]))
+    try:
+        return Child(process, os.path.basename(argv[0]))
+    except OSError as error:
+        process.kill()
+        process.communicate()
+        raise (exhausted(error) or error) from error
+
+
+def _popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    try:
+        # Of those that have threads, none uses preexec_fn.
+        return subprocess.Popen(argv, start_new_session=True, **options)
+    except BlockingIOError as error:  # fork(2): EAGAIN
+        what = "the system gives us no more processes"
+        raise ResourcesExhausted(what, why=[str(error)]) from error
+    except OSError as error:
+        raise (exhausted(error) or error) from error
 
 
 def run(
@@ -255,18 +302,17 @@ def run(
 ) -> Completed:
     """Run a small program to its end. Raises ToolNotFound, or TimedOut after ``timeout`` s.
 
-    It has ``pass_fds`` open under the same numbers.
+    ResourcesExhausted where it cannot be started. It has ``pass_fds`` open under the same numbers.
     """
     program = find(argv[0], env.get("PATH", os.defpath))
     if program is None:
         raise ToolNotFound(f"{argv[0]} was not found on PATH", why=[f"PATH={env.get('PATH', '')}"])
-    process = subprocess.Popen(
+    process = _popen(
         [program, *argv[1:]],
         env=dict(env),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,
         pass_fds=pass_fds,
     )
     _started[process.pid] = process

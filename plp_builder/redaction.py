@@ -19,6 +19,7 @@ MAX_CODED = 8 << 10
 quotes them in other ways does not quote that much."""
 
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
+_ESCAPED = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}))")
 _ALWAYS_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _SAFE_IN_ADDRESSES = ("", "/", "/$&+=:@", "$&+,;=", "!'()*")
 """What else stays as it is: by RFC 3986, in paths, in Go's paths and user infos, in JavaScript."""
@@ -61,15 +62,14 @@ def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
         return _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
 
     def visibly(line: str) -> str:
-        if line.isprintable():
-            return line
-        bare = "".join(filter(_shows, printable(line)))
-        hidden = plainly(bare)
-        return line if hidden == bare else hidden
+        for other in _other_looks(line):
+            if (hidden := plainly(other)) != other:
+                return hidden
+        return line
 
     def hide(text: str) -> str:
         text = plainly(text)
-        if text.isprintable():
+        if text.isprintable() and "\\" not in text:
             return text
         lines = (line.split(HIDDEN) for line in text.split("\n"))
         return "\n".join(HIDDEN.join(map(visibly, parts)) for parts in lines)
@@ -77,9 +77,21 @@ def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
     return hide
 
 
-def _shows(character: str) -> bool:
-    """Whether it can be seen, as zero-width characters cannot."""
-    return character.isprintable() or character == "\t"
+def _other_looks(line: str) -> Iterator[str]:
+    """``line`` without what cannot be seen, and without that which is only spelt out."""
+    if not line.isprintable():
+        yield _seen(line)
+    if "\\" in line and (unescaped := _ESCAPED.sub(_character, line)) != line:
+        yield _seen(unescaped)
+
+
+def _seen(line: str) -> str:
+    """What can be seen of it: no zero-width characters, for example."""
+    return "".join(each for each in printable(line) if each.isprintable() or each == "\t")
+
+
+def _character(escaped: re.Match[str]) -> str:
+    return chr(min(int(escaped[1] or escaped[2] or escaped[3], 16), 0x10FFFF))
 
 
 def _quoted(text: str) -> set[str]:

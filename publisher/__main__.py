@@ -10,6 +10,11 @@ from collections.abc import Sequence
 # Imports leave hardly any garbage, and looking for it takes a tenth of their time.
 gc.disable()
 
+from plp_builder import early  # noqa: E402
+
+if __name__ == "__main__":
+    early.end_by_signals()
+
 from plp_builder.process import Stop  # noqa: E402
 from plp_builder.streams import run  # noqa: E402
 
@@ -24,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit codes are those of the contract: 0, 1, 2 for credentials, 3 for the archive, 4 for a
     missing variable, 143 after SIGTERM and 130 after SIGINT.
     """
-    # First of all: as the first process of a container, SIGTERM is ignored until somebody listens.
     stop = Stop("the publication", stopped_hint=STOPPED, timeout_hint=TIMED_OUT)
     stop.listen()
     match sys.argv[1:] if arguments is None else list(arguments):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from plp_builder import log
 from plp_builder.errors import (
     ArchiveInvalid,
     AuthenticationFailed,
@@ -38,6 +39,7 @@ class Kind(Enum):
     CONNECTION = "the connection to the registry does not hold"
     STALLED = "nothing moves"
     DIFFERS = "the registry shows something else than was pushed"
+    MOVED = "another publication has moved it meanwhile"
     LOGIN = "the registry does not accept the user name, password or token"
     DENIED = "the registry does not allow this with these credentials"
     ABSENT = "the registry has no such manifest"
@@ -139,9 +141,11 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 def classify(code: int, lines: Sequence[str]) -> Fault:
     """What went wrong, from skopeo's exit code and the lines of its standard error."""
     if code < 0:
-        return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *lines[-2:]))
+        last = (shorten(log.hide(line), SHOWN) for line in lines[-2:])
+        return Fault(Kind.UNKNOWN, (f"skopeo was ended by signal {-code}", *last))
     text = message(lines)
-    said = shorten(_readable(text), SHOWN)
+    # Before anything is cut: half a password is no longer known for one.
+    said = shorten(_readable(log.hide(text)), SHOWN)
     return Fault(_kind(text), (said,) if said else (f"exit code {code}",))
 
 
@@ -230,6 +234,10 @@ _CLASSES: dict[Kind, tuple[type[Failure], str | None]] = {
         "Check the network and the registry, or raise PLP_STALL_TIMEOUT.",
     ),
     Kind.DIFFERS: (DigestDiffers, "Another job may push the same tag at the same time."),
+    Kind.MOVED: (
+        DigestDiffers,
+        "If this image is the newer one, publish it again; else the tag is where it belongs.",
+    ),
     Kind.LOGIN: (AuthenticationFailed, None),
     Kind.DENIED: (AuthenticationFailed, None),
     Kind.ABSENT: (PushFailed, None),

@@ -156,9 +156,8 @@ def _push(push: Push, plan: Plan, run: Run) -> None:
         return
     push.content()
     for group in _stages(wanted):
-        push.tag([tag.name for tag in group], before, moving=group[0].moving)
-        for tag in group:
-            run.done(tag.name, "pushed")
+        names = [tag.name for tag in group]
+        push.tag(names, before, lambda name: run.done(name, "pushed"), moving=group[0].moving)
 
 
 def _stages(wanted: list[Tag]) -> list[list[Tag]]:

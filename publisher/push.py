@@ -96,8 +96,15 @@ class Push:
         command = skopeo.copy(registry, self._source.reference(digest), registry.digest(digest))
         self._tried("push the image", lambda: self._runner.run(command).fault)
 
-    def tag(self, tags: Iterable[str], before: Mapping[str, str], *, moving: bool) -> None:
-        """Let the tags point to the content, and read them back.
+    def tag(
+        self,
+        tags: Iterable[str],
+        before: Mapping[str, str],
+        done: Callable[[str], None],
+        *,
+        moving: bool,
+    ) -> None:
+        """Let the tags point to the content, and read them back; ``done`` is told each that does.
 
         ``before`` is what they pointed to. Raises DigestDiffers where one shows something else.
         """
@@ -105,6 +112,7 @@ class Push:
         for name in left:
             self._tried(f"push the tag {name}", self._setting(name))
         again: list[str] = []
+        moved: list[str] = []
 
         def attempt() -> Fault | None:
             for name in again:
@@ -115,16 +123,25 @@ class Push:
             for name, seen in self._see(left):
                 if seen.fault is None and seen.digest == self.digest:
                     left.remove(name)
+                    done(name)
                     continue
                 fault = seen.fault or self._differs(name, seen.digest)
                 # Another job may have moved a moving tag since: it is not ours to move back.
                 foreign = moving and seen.digest != before.get(name) and self._is_foreign(seen)
+                if foreign and name in before:
+                    left.remove(name)
+                    moved.append(f"another publication has moved the tag {name} to {seen.digest}")
+                    continue
                 if fault.kind is Kind.DIFFERS and not foreign:
                     again.append(name)
                 worst = fault if worst is None or worst.passing else worst
             return worst
 
         self._tried("check the tags" if len(left) > 1 else f"check the tag {left[0]}", attempt)
+        if moved:
+            rest = "what this publication has set besides is right; nothing is set after it"
+            fault = Fault(Kind.MOVED, (*moved, rest))
+            raise failure(fault, "keep a moving tag", 1, self._origin)
 
     def _setting(self, name: str) -> Callable[[], Fault | None]:
         """What sets a tag; before another attempt it looks whether the last one has done it.

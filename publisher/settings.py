@@ -104,10 +104,17 @@ class Settings(variables.Model):
 VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
 """The field behind each variable, in the order of the contract."""
 
+READ: Final = ("artifact_path", "docker_config", "registry_auth_file", "registry_ca_path")
+"""The fields that name what is read: nothing may be written there."""
+WRITTEN: Final = (
+    *("result_file", "result_image_digest_file", "result_image_url_file"),
+    *("github_output", "github_step_summary"),
+)
+"""The fields that name files of results."""
+
 _MISSING_HINT: Final = "Set what is named above; `--help` describes every variable."
 _NUMBERS: Final = ("PLP_PULL_REQUEST_NUMBER", "PLP_MERGE_REQUEST_NUMBER")
 _SOURCES: Final = ("commit_sha", "branch", "tag", "pull_request_number")
-_WRITTEN: Final = ("result_file", "result_image_digest_file", "result_image_url_file")
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -126,12 +133,16 @@ def load(environ: Mapping[str, str]) -> Settings:
 def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     """The settings as far as they can be used, and what `load` would raise. Raises nothing.
 
-    A result file gets to know of bad settings, too, if it is not one of them.
+    A result file gets to know of bad settings, too, if it is not one of them. There is none where
+    one of `READ` is bad: what must not be written to is not known then.
     """
     # Buildkite's false must not hide, nor contradict, a number under the other name.
     none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
     given = {name: text for name, text in environ.items() if name not in none}
     read = variables.load_usable(Settings, given, _conflicts)
+    if read.bad.intersection(READ):
+        nowhere = read.settings.model_copy(update=dict.fromkeys(WRITTEN))
+        read = read._replace(settings=nowhere)
     missing = _missing(read.settings, read.bad, environ)
     if not missing and not read.failure:
         return read
@@ -183,12 +194,6 @@ def _conflicts(settings: Settings, _bad: frozenset[str]) -> list[str]:
             f"PLP_BRANCH: {shown(settings.branch)} is no branch; set it for branches alone, "
             "tags to PLP_TAG and pull requests to PLP_PULL_REQUEST_NUMBER"
         )
-    seen = {settings.artifact_path: "PLP_ARTIFACT_PATH"}
-    for field in _WRITTEN:
-        path: Path | None = getattr(settings, field)
-        name = NAMES.variable(field)
-        if path and seen.setdefault(path, name) != name:
-            sentences.append(f"{name} and {seen[path]} are the same file; name another one")
     return sentences
 
 

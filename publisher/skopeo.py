@@ -17,13 +17,15 @@ from plp_builder.errors import Failure, ToolNotFound
 from plp_builder.oci.model import MAX_DOCUMENT_SIZE
 from plp_builder.process import Child, Watch
 from plp_builder.streams import Lines, Tail
-from plp_builder.terminal import decode
+from plp_builder.terminal import decode, shorten
 from publisher.faults import Fault, Kind, classify
 
 AT_ONCE = 4
 """Small questions asked at the same time."""
 TICK = 0.5
 LAST_WORDS = 5.0
+MAX_LINE = 1 << 16
+SHOWN_LINE = 4000
 VERSION_WAIT = 10.0
 INSTALL = "Install skopeo 1.9 or newer, for example with `apt-get install skopeo`."
 
@@ -195,13 +197,13 @@ class _Running:
         self._child = child
         self._watch = watch
         self._output = bytearray()
-        self._tail = Tail(lines=40)
+        self._tail = Tail(lines=40, width=MAX_LINE)
         self._streams = 2
         self._ended_at: float | None = None
         self._alive = time.monotonic()
         self._moved = 0
         self._stalled = 0.0
-        self._lines = Lines(self._tail, limit=1 << 16)
+        self._lines = Lines(self._tail, limit=MAX_LINE)
         watch.reads(child.stdout, partial(self._read, self._print))
         watch.reads(child.stderr, partial(self._read, self._lines))
         watch.exits(child, self._ends)
@@ -240,7 +242,7 @@ class _Running:
             return Ended(b"", Fault(Kind.STALLED, (said,)))
         lines = self._tail.text()
         for line in lines:
-            log.debug("skopeo said", line=line)
+            log.debug("skopeo said", line=shorten(log.hide(line), SHOWN_LINE))
         if code:
             return Ended(b"", classify(code, lines))
         return Ended(bytes(self._output), None)

@@ -13,13 +13,16 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
+from plp_builder.errors import ResourcesExhausted, exhausted
 from plp_builder.oci.model import Digest
 from plp_builder.oci.walk import is_document
 from publisher.credentials import Credentials
@@ -139,13 +142,15 @@ class Source:
 
     ``file`` needs a descriptor; its position is not used. ``sent`` counts the bytes of layers and
     configurations that went out, ``moved`` also those of manifests, which are read anew for each
-    tag; ``short`` is true once the file had less than was verified.
+    tag; ``short`` is true once the file had less than was verified, and ``lack`` is why a client
+    had to be turned away.
     """
 
     def __init__(self, artifact: Artifact, file: BinaryIO) -> None:
         self.sent = 0
         self.moved = 0
         self.short = False
+        self.lack: ResourcesExhausted | None = None
         self.credentials = Credentials("archive", secrets.token_urlsafe(32), origin="the archive")
         pair = f"{self.credentials.username}:{self.credentials.password}"
         self._authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
@@ -155,11 +160,20 @@ class Source:
         self._open: dict[socket.socket, bool] = {}  # True once it has shown the password
         self._threads: list[threading.Thread] = []
         self._ended = False
+        self._spare = -1
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_CONNECTIONS)
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._start(self._accept)
+        with ExitStack() as stack:
+            try:
+                listener = socket.create_server(("127.0.0.1", 0), backlog=MAX_CONNECTIONS)
+                self._listener = stack.enter_context(listener)
+                self._listener.setblocking(False)
+                self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+                self._spare = _spare()
+                self._start(self._accept)
+            except (OSError, RuntimeError) as error:
+                raise (exhausted(error) or error) from error
+            stack.pop_all()
         return self
 
     def __exit__(
@@ -173,9 +187,11 @@ class Source:
             connections = list(self._open)
         for each in (self._listener, *connections):
             _hang_up(each)
-        self._listener.close()
         for thread in self._threads:
             thread.join()
+        self._listener.close()
+        if self._spare >= 0:
+            os.close(self._spare)
 
     def reference(self, digest: Digest) -> str:
         """The image's name for skopeo."""
@@ -183,28 +199,69 @@ class Source:
 
     def _start(self, target: Callable[..., None], *arguments: socket.socket) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads = [each for each in self._threads if each.is_alive()]
-        self._threads.append(thread)
         thread.start()
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
     def _accept(self) -> None:
+        clients = select.poll()
+        clients.register(self._listener, select.POLLIN)
         while True:
+            clients.poll()
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
+            except OSError as error:
                 if self._ended:
                     return
-                time.sleep(PAUSE)  # a client that went away again, or no descriptor left
-                continue
-            with self._lock:
-                if self._ended:
-                    connection.close()
-                    return
-                if len(self._open) >= MAX_CONNECTIONS:
-                    strangers = (each for each, known in self._open.items() if not known)
-                    _hang_up(next(strangers, connection))
-                self._open[connection] = False
+                if lack := exhausted(error):
+                    self._turn_away(lack)
+                time.sleep(PAUSE)  # else a client that went away again
+            else:
+                self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._ended:
+                connection.close()
+                return
+            if len(self._open) >= MAX_CONNECTIONS:
+                _hang_up(self._stranger() or connection)
+            self._open[connection] = False
+        try:
             self._start(self._serve, connection)
+        except RuntimeError as error:
+            self.lack = exhausted(error)
+            with self._lock:
+                del self._open[connection]
+                if stranger := self._stranger():
+                    _hang_up(stranger)
+            connection.close()
+
+    def _stranger(self) -> socket.socket | None:
+        """The oldest connection that has not shown the password."""
+        return next((each for each, known in self._open.items() if not known), None)
+
+    def _turn_away(self, lack: ResourcesExhausted) -> None:
+        """There is no descriptor for who wants to come in: a stranger has to go, or else he.
+
+        Left at the door, skopeo would wait for as long as we let it.
+        """
+        with self._lock:
+            if stranger := self._stranger():
+                _hang_up(stranger)
+                return
+        self.lack = lack
+        os.close(self._spare)
+        self._spare = -1
+        try:
+            self._listener.accept()[0].close()
+        except OSError:
+            pass  # gone by himself, or somebody else has taken the descriptor
+        while not self._ended:
+            try:
+                self._spare = _spare()
+                return
+            except OSError:
+                time.sleep(PAUSE)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -282,6 +339,11 @@ def _head(connection: socket.socket, rest: bytes) -> tuple[bytes, bytes]:
 def _patience(connection: socket.socket, seconds: int) -> None:
     """Limit how long a read waits. Not a Python time-out: sendfile(2) needs a blocking socket."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+
+
+def _spare() -> int:
+    """A descriptor that can be given up for a connection."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _hang_up(connection: socket.socket) -> None:

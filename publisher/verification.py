@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
-from plp_builder.errors import ArchiveInvalid
+from plp_builder.errors import ArchiveInvalid, exhausted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SWITCH_INTERVAL = 1e-4
 """Hashing needs Python only for a moment between two megabytes. With the usual 5 ms, an import in
 the other thread would make it wait for most of the time."""
+
+LOOK = 0.1
+LEAVE = 1.0
+"""Seconds. A disk that does not answer holds up nobody but the thread that asked it."""
 
 
 class Verified(NamedTuple):
@@ -64,7 +68,7 @@ class Verification:
     """Begins with ``with``, and is called off at the end of the block."""
 
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        """``check`` is called by another thread every few MB, and raises to stop."""
+        """``check`` is called by another thread every few MB, and by who waits; it may raise."""
         self.path = path
         self._check = check
         self._verified: Verified | None = None
@@ -74,8 +78,11 @@ class Verification:
 
     def __enter__(self) -> Self:
         self._interval = sys.getswitchinterval()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise (exhausted(error) or error) from error
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self._thread.start()
         return self
 
     def __exit__(
@@ -85,22 +92,25 @@ class Verification:
         trace: TracebackType | None,
     ) -> None:
         self._called_off = True
-        self._join()
-        if self._verified:
-            self._verified.file.close()
+        self._thread.join(LEAVE)
+        sys.setswitchinterval(self._interval)
+        self._close()
 
     def result(self) -> Verified:
-        """Wait for the end. Raises ArchiveInvalid, or what ``check`` raised."""
-        self._join()
+        """Wait for the end. Raises ArchiveInvalid, or what ``check`` raised in either thread."""
+        while self._thread.is_alive():
+            self._check()
+            self._thread.join(LOOK)
+        sys.setswitchinterval(self._interval)
         if self._error is not None:
             raise self._error
         if self._verified is None:
             raise ValueError("the verification was called off")
         return self._verified
 
-    def _join(self) -> None:
-        self._thread.join()
-        sys.setswitchinterval(self._interval)
+    def _close(self) -> None:
+        if self._verified:
+            self._verified.file.close()
 
     def _look_up(self) -> None:
         if self._called_off:
@@ -114,6 +124,8 @@ class Verification:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self._error = error
+        if self._called_off:
+            self._close()
 
 
 def _verify(path: Path, check: Callable[[], None]) -> Verified:
@@ -141,7 +153,8 @@ def _verified(path: Path, file: BinaryIO, check: Callable[[], None], began: floa
             raise ArchiveInvalid(f"{path} changed while it was verified")
     except OSError as error:
         file.close()
-        raise ArchiveInvalid(f"{path} cannot be read", why=[str(error)]) from error
+        unreadable = ArchiveInvalid(f"{path} cannot be read", why=[str(error)])
+        raise (exhausted(error) or unreadable) from error
     except BaseException:
         file.close()
         raise

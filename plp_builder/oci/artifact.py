@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from plp_builder.errors import ArchiveInvalid
+from plp_builder.errors import ArchiveInvalid, Failure, exhausted
 from plp_builder.oci import archive, tar
 from plp_builder.oci.archive import DOCKER_MANIFEST, INDEX, LAYOUT, Image
 from plp_builder.oci.contents import Contents, blob_name
@@ -179,7 +179,9 @@ def _no_file(path: Path) -> ArchiveInvalid:
     )
 
 
-def _unusable(path: Path, error: OSError) -> ArchiveInvalid:
+def _unusable(path: Path, error: OSError) -> Failure:
+    if lack := exhausted(error):
+        return lack
     if isinstance(error, FileNotFoundError):
         return ArchiveInvalid(
             f"There is no archive at {path}",

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from plp_builder import log
 from plp_builder.errors import Failure, SettingInvalid
-from plp_builder.terminal import printable
 from publisher.names import NAMES
-from publisher.results import files, github, result_file
+from publisher.results import files, github, places, result_file
 from publisher.results.model import Failed, Outcome, TagOutcome
 from publisher.settings import Settings
 
@@ -23,9 +23,13 @@ _FILES = ("result_file", "result_image_digest_file", "result_image_url_file")
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingInvalid where a file of results could not be: better before the push."""
-    if problems := [text for field in _FILES if (text := _problem(settings, field))]:
-        raise SettingInvalid("a file of results cannot be written", why=problems)
+    """Raise SettingInvalid where results must not or cannot be written: better before the push."""
+    problems = places.problems(settings)
+    for field in _FILES:
+        if field not in problems and (text := _problem(settings, field)):
+            problems[field] = text
+    if problems:
+        raise SettingInvalid("a file of results cannot be written", why=problems.values())
 
 
 def write(
@@ -41,26 +45,36 @@ def write(
     """
     if isinstance(ended, Failure):
         ended = Failed(ended)
+    failed = ended.failure if isinstance(ended, Failed) else None
+    outcome = ended.so_far if isinstance(ended, Failed) else ended
+    # Once more: since the check there may be a file where there was none.
+    problems = places.problems(settings, outcome and outcome.archive)
     warnings = []
     for field, tell in _sinks(ended, settings, hide):
+        known = problems.get(field, "")
+        warning = known
         try:
-            tell()
+            if not known:
+                tell()
         except (OSError, ValueError) as error:
-            if isinstance(ended, Failed) and _problem(settings, field) in ended.failure.why:
-                continue  # that is the failure
+            known = _problem(settings, field)
             reason = error.strerror if isinstance(error, OSError) else "not a path"
-            path = printable(str(getattr(settings, field)))
-            warnings.append(f"{NAMES.variable(field)}: {path} could not be written: {reason}")
+            path = places.shown(getattr(settings, field))
+            warning = f"{NAMES.variable(field)}: {path} could not be written: {reason}"
+        # What is the failure itself need not be told twice.
+        if warning and not (failed and known in failed.why):
+            warnings.append(warning)
     return warnings
 
 
 def _problem(settings: Settings, field: str) -> str:
     """Why the file of a field cannot be written; "" if it can, or is not asked for."""
     path: Path | None = getattr(settings, field)
-    if path and path.is_dir():
-        return f"{NAMES.variable(field)}: {path} is a directory; name a file"
-    if path and not path.parent.is_dir():
-        return f"{NAMES.variable(field)}: there is no directory {path.parent}"
+    with suppress(OSError):
+        if path and path.is_dir():
+            return f"{NAMES.variable(field)}: {places.shown(path)} is a directory; name a file"
+        if path and not path.parent.is_dir():
+            return f"{NAMES.variable(field)}: there is no directory {places.shown(path.parent)}"
     return ""
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +26,12 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def stop() -> Iterator[process.Stop]:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
     stop = process.Stop()
     stop.listen()
     yield stop
+    stop.limit(None)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -304,3 +307,108 @@ with process.Watch(stop) as watch:
         [*made, sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert done.stdout == "1 10 True 7\n", done.stderr
+
+
+IMPORTS = f"import os, signal, sys, time\nsys.path[:0] = {sys.path!r}\n"
+
+
+def ours(program: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """A Python of its own, for what a process can do only once."""
+    return subprocess.run(
+        [sys.executable, "-c", IMPORTS + program],
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+
+
+def test_the_deadline_ends_a_write_that_nobody_reads(full_pipe: int) -> None:
+    program = """
+from plp_builder import errors, process, terminal
+stop = process.Stop()
+stop.listen()
+stop.limit(0.3)
+try:
+    terminal.Writer(sys.stderr).lines(["a line"])
+    while True:
+        stop.check()
+except errors.TimedOut:
+    os._exit(7)
+"""
+    assert ours(program, stderr=full_pipe).returncode == 7
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """The end to write to of a pipe that takes no more, and waits."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_limit_that_is_taken_away_interrupts_nothing() -> None:
+    program = """
+from plp_builder import process
+stop = process.Stop()
+stop.listen()
+stop.limit(0.1)
+stop.limit(None)
+time.sleep(0.3)
+print(os.get_blocking(2))
+"""
+    assert ours(program, stderr=subprocess.PIPE).stdout == b"True\n"
+
+
+@pytest.mark.parametrize(("ignored", "left"), [(True, "0"), (False, "1")])
+def test_who_ignores_the_end_of_the_session_goes_on(ignored: bool, left: str) -> None:
+    """As after nohup(1)."""
+    program = f"""
+from plp_builder import early, process
+if {ignored}:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+early.end_by_signals()
+stop = process.Stop()
+stop.listen()
+os.kill(os.getpid(), signal.SIGHUP)
+print(len(stop.received))
+"""
+    assert ours(program).stdout.decode().strip() == left
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)]
+)
+def test_a_signal_before_anybody_listens_ends_without_a_word(number: int, code: int) -> None:
+    program = f"""
+from plp_builder import early
+early.end_by_signals()
+os.kill(os.getpid(), {number})
+time.sleep(1000)
+"""
+    done = ours(program, stderr=subprocess.STDOUT)
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
+@pytest.mark.parametrize("start", ["start", "run"])
+def test_a_lack_of_descriptors_is_told_as_such(start: str) -> None:
+    program = f"""
+import resource
+from plp_builder import errors, process
+resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]
+try:
+    if {start!r} == "run":
+        process.run(["true"], env=dict(os.environ), timeout=60)
+    else:
+        process.start(["true"], env=dict(os.environ), stdout=-1)
+except errors.ResourcesExhausted as error:
+    print(error.what)
+"""
+    assert ours(program).stdout == b"the system gives us no more open files\n"

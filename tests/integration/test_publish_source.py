@@ -6,6 +6,9 @@ import base64
 import http.client
 import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from plp_builder.errors import ResourcesExhausted
 from plp_builder.oci import artifact
 from plp_builder.oci.artifact import Artifact
 from publisher.source import HEAD_LIMIT, MAX_CONNECTIONS, TLS_HANDSHAKE, Source
@@ -167,3 +171,72 @@ def test_the_end_does_not_wait_for_a_client_that_does_not_read(path: Path) -> No
             served.connect()
         connection.close()
         silent.close()
+
+
+def test_who_gets_no_thread_does_not_wait_and_the_next_one_is_served(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot)
+        with served.connect() as client:
+            assert client.recv(1) == b""
+    assert served.source.lack
+    assert "threads" in served.source.lack.what
+    assert served.get(served.layer) == (200, LAYER)
+
+
+def test_where_not_even_the_first_thread_starts_it_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with artifact.opened(path) as file:
+        content = artifact.read(file, check=lambda: None)
+        monkeypatch.setattr(threading.Thread, "start", cannot)
+        with pytest.raises(ResourcesExhausted, match="no more threads"), Source(content, file):
+            pass
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource, socket, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from plp_builder.oci import artifact
+from publisher.source import Source
+file = artifact.opened(Path({archive!r}))
+with Source(artifact.read(file, check=lambda: None), file) as source:
+    port = int(source.address.rpartition(":")[2])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    client = socket.socket()
+    client.settimeout(30)
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    client.connect(("127.0.0.1", port))
+    print(client.recv(1), source.lack and source.lack.what)
+    for each in taken:
+        os.close(each)
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        client.sendall(b"GET /v2/ HTTP/1.1\\r\\n\\r\\n")
+        print(client.recv(12))
+"""
+
+
+def test_who_gets_no_descriptor_does_not_wait_and_the_next_one_is_served(path: Path) -> None:
+    """In a process of its own, whose limit is its own."""
+    program = WITHOUT_DESCRIPTORS.format(path=sys.path, archive=str(path))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=120, check=False, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "b'' the system gives us no more open files",
+        "b'HTTP/1.1 401'",
+    ]

@@ -38,8 +38,8 @@ STDLIB_TOO_DEAR = frozenset(
 )
 LEAVES = frozenset(
     {"oci", "process", "log", "errors", ""}
-    | {"variables", "naming", "manual", "telling", "terminal", "values", "streams", "users", "lazy", "early"}
-    | {"redaction"}
+    | {"variables", "naming", "manual", "telling", "terminal", "values", "streams", "users", "lazy"}
+    | {"early", "redaction"}
 )
 """What the publisher may use of the builder's package."""
 

@@ -7,9 +7,11 @@ request with one fault. The repository has the worst name that one can have.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
+from plp_builder import log
 from plp_builder.errors import (
     ArchiveInvalid,
     AuthenticationFailed,
@@ -229,6 +231,21 @@ def test_silence_and_signals_are_told() -> None:
 @pytest.mark.parametrize("text", ['"\\x00 \\u12"', '"', '"\\'])
 def test_what_is_quoted_strangely_is_told_as_it_is(text: str) -> None:
     assert classify(1, [f"level=fatal msg={text}"]).kind is Kind.UNKNOWN
+
+
+@pytest.fixture
+def _secret() -> Iterator[None]:
+    log.configure(redact=("c4n4ry-Pa55w0rd",))
+    yield
+    log.configure()
+
+
+@pytest.mark.usefixtures("_secret")
+@pytest.mark.parametrize("before", range(SHOWN - 60, SHOWN + 5))
+def test_secrets_are_hidden_before_anything_is_cut(before: int) -> None:
+    said = f"{'x' * before} c4n4ry-Pa55w0rd"
+    for code, lines in ((1, fatal(said)), (1, [said]), (-6, [said])):
+        assert "c4n" not in " ".join(classify(code, lines).said)
 
 
 def test_a_web_page_is_not_told_in_full() -> None:

@@ -39,6 +39,10 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def nobody(_name: str) -> None:
+    """Is told what has been set."""
+
+
 class World:
     """A registry, the skopeo that speaks with it, and a clock: all of them play along.
 
@@ -154,10 +158,10 @@ def test_a_second_run_completes_the_first(world: World) -> None:
 
 
 def test_only_an_index_is_copied_without_its_images(world: World) -> None:
-    world.push().tag(["a"], {}, moving=False)
+    world.push().tag(["a"], {}, nobody, moving=False)
     assert world.index_only == {False}
     world.index_only.clear()
-    world.push(media_type=INDEX_TYPE).tag(["b"], {}, moving=False)
+    world.push(media_type=INDEX_TYPE).tag(["b"], {}, nobody, moving=False)
     assert world.index_only == {True}
 
 
@@ -257,11 +261,39 @@ def test_a_tag_that_did_not_move_is_set_again(world: World) -> None:
 
 
 def test_a_moving_tag_that_another_job_has_moved_stays_with_it(world: World) -> None:
+    """It is told at once, the others are right and known as such, and nothing comes after them."""
+    world.stored["1"] = deque([FOREIGN])
+    world.stored["main"] = deque([DAMAGED])
+    with pytest.raises(DigestDiffers) as caught:
+        world.publish(*TAGS)
+    assert caught.value.what == (
+        "could not keep a moving tag: another publication has moved it meanwhile"
+    )
+    assert caught.value.why == (
+        f"another publication has moved the tag 1 to {digest_of(FOREIGN)}",
+        "what this publication has set besides is right; nothing is set after it",
+    )
+    assert world.tags == {"1.2.3": OURS, "1": FOREIGN, "main": OURS}
+    assert world.said.count("set 1") == 1
+    assert world.said.count("set main") == 2
+    assert world.done == {"1.2.3": "pushed", "main": "pushed"}
+
+
+def test_no_attempt_is_wasted_on_a_tag_that_another_job_has_moved(world: World) -> None:
+    world.tags["main"] = DAMAGED
     world.stored["main"] = deque([FOREIGN])
     with pytest.raises(DigestDiffers):
         world.publish(*TAGS)
-    assert world.tags["main"] == FOREIGN
-    assert world.said.count("set main") == 1
+    assert world.waited == []
+
+
+def test_a_tag_that_nobody_saw_before_may_show_its_old_image_for_a_while(world: World) -> None:
+    world.fail("look main", Kind.DENIED)
+    world.stored["main"] = deque([FOREIGN])
+    with pytest.raises(DigestDiffers) as caught:
+        world.publish(V, MAIN)
+    assert "another publication" not in str(caught.value.why)
+    assert len(world.waited) == 2
 
 
 def test_a_tag_whose_reply_got_lost_is_found_and_not_set_again(world: World) -> None:
@@ -277,7 +309,7 @@ def test_a_tag_whose_reply_got_lost_is_found_and_not_set_again(world: World) -> 
         return ended
 
     world.run = run  # type: ignore[method-assign]
-    push.tag(["1.2.3"], {}, moving=False)
+    push.tag(["1.2.3"], {}, nobody, moving=False)
     assert world.said == ["set 1.2.3", "look 1.2.3", "look 1.2.3"]
 
 
@@ -297,7 +329,7 @@ def test_retries_are_counted_for_each_step(world: World) -> None:
     world.fail("set 1.2.3", Kind.FAILING, Kind.FAILING)
     push = world.push()
     push.content()
-    push.tag(["1.2.3"], {}, moving=False)
+    push.tag(["1.2.3"], {}, nobody, moving=False)
     assert push.retried == 4
     assert len(world.waited) == 4
 

@@ -253,8 +253,6 @@ def test_values(name: str, text: str, value: object) -> None:
             {"PLP_REGISTRY_USERNAME": "x", "PLP_REGISTRY_PASSWORD": "x", "PLP_REGISTRY_TOKEN": "x"},
             "both set",
         ),
-        ({"PLP_RESULT_FILE": "/r", "PLP_RESULT_IMAGE_URL_FILE": "/r"}, "are the same file"),
-        ({"PLP_RESULT_FILE": "/artifacts/container-image.tar"}, "are the same file"),
         ({"GITHUB_OUTPUT": "\udcff"}, "is no UTF-8"),
     ],
 )
@@ -362,3 +360,12 @@ def test_help_has_every_variable_and_fits() -> None:
     assert "PLP_MERGE_REQUEST_NUMBER" in usage.text()
     assert max(map(len, lines)) <= 100
     assert all(code in usage.text() for code in ("0", "2", "3", "4", "143", "130"))
+
+
+@pytest.mark.parametrize("name", ["PLP_ARTIFACT_PATH", "DOCKER_CONFIG", "PLP_REGISTRY_CA_PATH"])
+def test_no_result_is_written_where_nobody_knows_what_is_read(name: str) -> None:
+    written = {"PLP_RESULT_FILE": "/r.json", "GITHUB_STEP_SUMMARY": "/s.md"}
+    read = load_usable({**written, name: "/\udcff"})
+    assert read.settings.result_file is None
+    assert read.settings.github_step_summary is None
+    assert load_usable({**written, "PLP_BRANCH": "\udcff"}).settings.result_file == Path("/r.json")

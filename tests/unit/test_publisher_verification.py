@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.errors import ArchiveInvalid, Terminated
+from plp_builder.errors import ArchiveInvalid, ResourcesExhausted, Terminated
 from publisher.verification import SWITCH_INTERVAL, Verification
 from tests.support import layouts
 
@@ -66,7 +67,8 @@ def test_a_change_is_seen(path: Path) -> None:
 
 def test_a_change_while_it_is_verified_is_refused(path: Path) -> None:
     def check() -> None:
-        os.utime(path, ns=(0, 0))
+        if threading.current_thread() is not threading.main_thread():  # it has the file open
+            os.utime(path, ns=(0, 0))
 
     with (
         Verification(path, check) as verification,
@@ -126,3 +128,49 @@ def test_threads_take_turns_as_before_when_it_is_over(path: Path) -> None:
     with Verification(path, nothing) as verification:
         verification.result()
         assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_a_stop_does_not_wait_for_a_disk_that_does_not_answer(path: Path) -> None:
+    """Neither where the archive is waited for, nor at the end of the block."""
+    reached, answers = threading.Event(), threading.Event()
+
+    def check() -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert reached.wait(20)
+            raise Terminated("the publication was asked to end (SIGTERM)")
+        reached.set()
+        answers.wait(60)
+
+    try:
+        with Verification(path, check) as verification, pytest.raises(Terminated):
+            verification.result()
+        assert verification._thread.is_alive()
+    finally:
+        answers.set()
+    verification._thread.join(20)
+    assert verification._verified is None or verification._verified.file.closed
+
+
+def test_a_lack_of_threads_is_told_as_such(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    before = sys.getswitchinterval()
+    with pytest.raises(ResourcesExhausted, match="no more threads"), Verification(path, nothing):
+        pass
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
+@pytest.mark.parametrize("function", ["open", "preadv"])
+def test_a_lack_of_descriptors_is_not_the_archives_fault(
+    path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def cannot(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Verification(path, nothing) as verification:
+        verification.result()  # so that everything is imported
+    monkeypatch.setattr(os, function, cannot)
+    with Verification(path, nothing) as verification, pytest.raises(ResourcesExhausted):
+        verification.result()

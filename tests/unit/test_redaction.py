@@ -87,6 +87,8 @@ def echoed(secret: str) -> Iterator[str]:
             yield encode(f"{before}{secret}".encode()).decode()
             yield encode(f"{before}{secret} and more".encode()).decode()
     yield from (f"{secret[:5]}{mark}{secret[5:]}" for mark in ("\u200e", "\x1b[0m", "\u200b", "\0"))
+    marks = (r"\u200e", r"\\u200E", r"\x1b[0m", r"\U0000200b")
+    yield from (f"{secret[:5]}{mark}{secret[5:]}" for mark in marks)
     yield f"<hidden>{secret[:5]}\u202e{secret[5:]}"
 
 
@@ -102,7 +104,7 @@ def test_every_form_of_a_secret(form: str) -> None:
 
 
 def test_what_shows_no_secret_stays_as_it_is() -> None:
-    text = "\x1b[31mred\x1b[0m\tand\u200e\n\n of\0 <hidden>\x7f \u200b"
+    text = "\\u200e \\n \\x1b[0m\\Uffffffff \\\n\x1b[31mred\x1b[0m\tand\u200e\n\n of\0 <hidden>\x7f"
     assert redactor([AWKWARD])(text) == text
 
 
@@ -114,3 +116,8 @@ def test_forms_of_large_secrets_are_few() -> None:
     large = "\n".join(f"line {number}: {number:032x}" for number in range(2000))
     assert len(forms(large)) < 2100
     assert forms("ab") == frozenset()
+
+
+def test_a_long_run_of_backslashes_takes_no_time() -> None:
+    text = "\\" * 200_000
+    assert redactor([AWKWARD])(text) == text
