@@ -110,7 +110,10 @@ def _place(path: Path) -> Place:
     with suppress(OSError):
         found = path.stat()
         return Place(found.st_dev, found.st_ino)
-    parent, name = os.path.split(os.path.realpath(path))
+    try:
+        parent, name = os.path.split(os.path.realpath(path))
+    except OSError:  # a relative path, and the working directory was removed
+        return Place(-1, -1, str(path))
     with suppress(OSError):
         found = os.stat(parent)  # noqa: PTH116 - what realpath gives is no Path
         if stat.S_ISDIR(found.st_mode):

@@ -73,12 +73,9 @@ def test_a_real_skopeo_without_descriptors(watch: Watch, tmp_path: Path) -> None
         starved.run(inspect(REGISTRY, REGISTRY.tag("1")))
 
 
-@pytest.mark.parametrize("limit", range(5, 20))
-def test_a_publication_of_few_descriptors_ends_soon_and_says_why(
-    limit: int, tmp_path: Path
-) -> None:
-    """Whatever it is that there is no descriptor for: an import, the archive, a pipe."""
-    archive = tmp_path / "image.tar"
+def publish(before: str, directory: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A publication to where no registry is, after the shell has done something ``before``."""
+    archive = directory / "image.tar"
     archive.write_bytes(layouts.tar_of(layouts.image_files()))
     env = {
         "PATH": os.environ["PATH"],
@@ -88,18 +85,35 @@ def test_a_publication_of_few_descriptors_ends_soon_and_says_why(
         "PLP_COMMIT_SHA": "0123456789abcdef0123456789abcdef01234567",
         "PLP_REGISTRY_INSECURE": "true",
         "PLP_PUSH_RETRIES": "0",
+        **env,
     }
-    done = subprocess.run(
-        ["sh", "-c", f'ulimit -n {limit}; exec "$0" -m publisher', sys.executable],
+    return subprocess.run(
+        ["sh", "-c", f'{before}; exec "$0" -m publisher', sys.executable],
         env=env,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize("limit", range(5, 20))
+def test_a_publication_of_few_descriptors_ends_soon_and_says_why(
+    limit: int, tmp_path: Path
+) -> None:
+    """Whatever it is that there is no descriptor for: an import, the archive, a pipe."""
+    done = publish(f"ulimit -n {limit}", tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     # With enough of them, the registry is what is not there.
     assert ("ERROR resources-exhausted" in done.stderr) != (
         "ERROR registry-not-reachable" in done.stderr
     )
+
+
+def test_a_working_directory_that_was_removed_is_no_obstacle(tmp_path: Path) -> None:
+    """Only what is named relative to it has no place."""
+    before = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone"
+    done = publish(before, tmp_path, PLP_DRY_RUN="true", PLP_RESULT_FILE="result.json")
+    assert done.returncode == 0, done.stderr
+    assert "result.json could not be written" in done.stderr
