@@ -20,7 +20,7 @@ from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, sweep
 from plp_builder.buildkit.options import asked, foreseen
 from plp_builder.buildkit.room import room
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.errors import Failure, SettingInvalid, TimedOut
+from plp_builder.errors import Failure, SettingInvalid, TimedOut, exhausted
 from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
 
@@ -44,6 +44,8 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     except Failure as failure:
         return _tell_failure(failure, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
+        if lack := exhausted(error):
+            return _tell_failure(lack, environ)
         from plp_builder import telling
 
         log.error("unexpected error", exc_info=True)

@@ -6,7 +6,10 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
+
+from plp_builder.errors import Failure, exhausted
 
 LINE_LIMIT = 8 << 20
 """Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of
@@ -79,8 +82,11 @@ def run(main: Callable[[], int]) -> NoReturn:
     os.umask(os.umask(0o077) & 0o077)
     try:
         code = main()
-    except OSError:  # print() of --help or --version into a full or broken stream
+    except OSError as error:  # print() of --help or --version into a full or broken stream
         code = 1
+        failure = exhausted(error) or Failure(str(error))
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"ERROR {failure.name}: {failure.what}\n")
     # Nothing is left to do, and taking the interpreter apart takes 20 ms.
     os._exit(told(code))
 

@@ -13,11 +13,10 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping
 
-from plp_builder import log, process
+from plp_builder import process
 from plp_builder.errors import CredentialsNotUsable, ToolNotFound
 from plp_builder.process import Completed, Stop, Watch
-from plp_builder.streams import Lines, Tail
-from plp_builder.terminal import decode, printable
+from plp_builder.terminal import decode
 from plp_builder.values import shown
 from publisher.docker_config import Entry, flaw
 from publisher.memory_file import MemoryFile
@@ -27,10 +26,9 @@ RunHelper = Callable[[str, str], Completed]
 
 TIMEOUT = 30.0
 MAX_ANSWER = 256 << 10
-LINES_SHOWN = 5
-WIDTH_SHOWN = 300
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_UNSHOWN = "what it has printed may hold a secret and is not shown"
 _NONE = "credentials not found in native keychain"
 _TOKEN = "<token>"  # noqa: S105 - a word of the protocol
 
@@ -38,7 +36,7 @@ _TOKEN = "<token>"  # noqa: S105 - a word of the protocol
 def ask(name: str, server: str, run: RunHelper) -> Entry | None:
     """What the helper ``name`` has for ``server``; None if it has nothing.
 
-    Raises CredentialsNotUsable, with what the helper has said of its trouble.
+    Raises CredentialsNotUsable, with how to see what the helper says of its trouble.
     """
     if not _NAME.fullmatch(name):
         raise CredentialsNotUsable(
@@ -50,7 +48,9 @@ def ask(name: str, server: str, run: RunHelper) -> Entry | None:
     if done.code != 0:
         if _NONE in decode(done.stdout):
             return None
-        raise CredentialsNotUsable(f"{program} has failed ({_ending(done.code)})", why=_words(done))
+        raise CredentialsNotUsable(
+            f"{program} has failed ({_ending(done.code)})", why=[_UNSHOWN], hint=_by_hand(program)
+        )
     return _answer(program, done)
 
 
@@ -78,7 +78,7 @@ def runner(environ: Mapping[str, str], stop: Stop, timeout: float = TIMEOUT) -> 
                     env=env,
                     stdin=question.fd,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
                 )
             except (ToolNotFound, OSError) as error:
                 raise CredentialsNotUsable(f"{program} cannot be run: {error}") from None
@@ -89,8 +89,6 @@ def runner(environ: Mapping[str, str], stop: Stop, timeout: float = TIMEOUT) -> 
 
 def _wait(child: process.Child, watch: Watch, timeout: float) -> Completed:
     answer = bytearray()
-    tail = Tail(LINES_SHOWN, WIDTH_SHOWN)
-    errors = Lines(tail, WIDTH_SHOWN)
     ended = []
 
     def take(chunk: bytes) -> None:
@@ -99,20 +97,18 @@ def _wait(child: process.Child, watch: Watch, timeout: float) -> Completed:
             ended.append(child)
 
     watch.reads(child.stdout, take)
-    watch.reads(child.stderr, errors)
     watch.exits(child, lambda: None)
     try:
-        # The pipes may stay open in something that the helper has started.
         if not watch.until(lambda: child.poll() is not None, seconds=timeout):
             raise CredentialsNotUsable(
-                f"{child.name} did not answer within {timeout:g} s", why=tail.text()
+                f"{child.name} did not answer within {timeout:g} s", hint=_by_hand(child.name)
             )
-        watch.until(lambda: bool(ended) and errors.ended, seconds=1.0)
+        # The pipe may stay open in something that the helper has started.
+        watch.until(lambda: bool(ended), seconds=1.0)
     finally:
         code = watch.end(child, grace=0, group=True)
         child.close()
-    stderr = "\n".join(tail.text()).encode()
-    return Completed((child.name, "get"), -1 if code is None else code, bytes(answer), stderr)
+    return Completed((child.name, "get"), -1 if code is None else code, bytes(answer), b"")
 
 
 def _answer(program: str, done: Completed) -> Entry | None:
@@ -122,8 +118,8 @@ def _answer(program: str, done: Completed) -> Entry | None:
     try:
         answer = json.loads(done.stdout.decode())
     except (ValueError, RecursionError):
-        # Whatever it is, it may hold the secret.
-        raise CredentialsNotUsable(what, why=["it is no JSON", *_said(done.stderr)]) from None
+        why = ["it is no JSON", _UNSHOWN]
+        raise CredentialsNotUsable(what, why=why, hint=_by_hand(program)) from None
     username = answer.get("Username") if isinstance(answer, dict) else None
     secret = answer.get("Secret") if isinstance(answer, dict) else None
     if not isinstance(username, str) or not isinstance(secret, str):
@@ -139,15 +135,8 @@ def _answer(program: str, done: Completed) -> Entry | None:
     return Entry(username, secret)
 
 
-def _words(done: Completed) -> list[str]:
-    """What a helper has said of its failure, unless it looks like an answer."""
-    said = _said(done.stdout) if b'"Secret"' not in done.stdout else []
-    return [*said, *_said(done.stderr)]
-
-
-def _said(output: bytes) -> list[str]:
-    lines = [printable(line).strip() for line in decode(output).splitlines()]
-    return [log.hide(line[:WIDTH_SHOWN]) for line in lines if line][-LINES_SHOWN:]
+def _by_hand(program: str) -> str:
+    return f"Run it by hand to see what it says: printf %s REGISTRY | {program} get"
 
 
 def _ending(code: int) -> str:

@@ -76,7 +76,7 @@ class Credentials(NamedTuple):
 
     def secrets(self) -> tuple[str, ...]:
         """What no log may show."""
-        return hiding.forms(self.username, self.password, self.identity_token)
+        return hiding.secrets(self.username, self.password, self.identity_token)
 
 
 class AuthFile(MemoryFile):

@@ -25,7 +25,7 @@ from publisher import small_file
 from publisher.small_file import NotReadable, not_readable
 
 MAX_BYTES = 1 << 20
-_NAMES = ("config.json", ".dockerconfigjson", "config.json/.dockerconfigjson", ".dockercfg")
+NAMES = ("config.json", ".dockerconfigjson", "config.json/.dockerconfigjson", ".dockercfg")
 _HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _ECHO_HINT = "`echo` appends a line break: use `printf %s` when such a value is made."
 
@@ -62,7 +62,7 @@ def locate(path: Path) -> Path | None:
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             return path
-        for name in _NAMES:
+        for name in NAMES:
             candidate = path / name
             if candidate.exists() and not candidate.is_dir():
                 return candidate

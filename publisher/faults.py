@@ -123,6 +123,8 @@ _WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         (Kind.REPOSITORY, r": name unknown|: repository name not known"),
         (Kind.FAILING, r": (?:blob unknown|manifest blob unknown|blob upload \w+|unavailable)\b"),
         (Kind.FAILING, r": (?:digest invalid|size invalid)\b|no Location header|returned an empty"),
+        # A status that skopeo does not tell, with the error code UNKNOWN: a time-out (408), say.
+        (Kind.FAILING, r": unknown: unknown(?: error)?$"),
         (Kind.ABSENT, r": (?:manifest unknown|tag unknown|not found)\b"),
         (Kind.REFUSED, r": (?:name|manifest|tag) invalid\b|: unsupported\b"),
         (Kind.NO_CONNECTION, r": dial tcp\b"),

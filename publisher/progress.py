@@ -29,13 +29,13 @@ class Progress:
         if now - self._told < INTERVAL:
             return
         sent = self._sent()
-        rate = (sent - self._last) / (now - self._told)
-        log.info(
-            "pushing",
-            sent=human_size(sent),
-            of=human_size(self._total),
-            share=f"{min(100, 100 * sent // max(self._total, 1))}%",
-            rate=f"{human_size(round(rate))}/s",
-            time=human_duration(now - self._began),
-        )
+        time = human_duration(now - self._began)
+        so_far = {"sent": human_size(sent), "of": human_size(self._total)}
+        if sent == self._last:
+            # It may have asked us to come back later (Retry-After), which skopeo does silently.
+            log.info("waiting for the registry", **so_far, time=time)
+        else:
+            share = f"{min(100, 100 * sent // max(self._total, 1))}%"
+            rate = f"{human_size(round((sent - self._last) / (now - self._told)))}/s"
+            log.info("pushing", **so_far, share=share, rate=rate, time=time)
         self._told, self._last = now, sent

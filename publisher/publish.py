@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
-from plp_builder.errors import ArchiveInvalid, Failure
+from plp_builder.errors import ArchiveInvalid, Failure, exhausted
 from plp_builder.process import Stop, Watch
 from plp_builder.terminal import human_size
 from publisher.names import DEFAULT_ARCHIVE
@@ -55,6 +55,8 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     except Failure as failure:
         return _tell_failure(failure, run, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
+        if lack := exhausted(error):
+            return _tell_failure(lack, run, environ)
         from plp_builder import telling
 
         log.error("unexpected error", exc_info=True)

@@ -183,9 +183,12 @@ class Push:
     def _tried(self, doing: str, attempt: Callable[[], Fault | None]) -> None:
         """Make attempts until one has no fault. Raises what the last fault means."""
         number = 1
+        self._source.lack = None
         while fault := attempt():
             self._check_archive(fault)
             if not fault.passing or number > self._retries:
+                if fault.passing and self._source.lack:
+                    raise self._source.lack
                 raise failure(fault, doing, number, self._origin, self._looked)
             seconds = pause(fault, number, random.random)
             log.warning(
@@ -197,6 +200,7 @@ class Push:
                 attempt=f"{number + 1} of {self._retries + 1}",
             )
             self._watch.until(lambda: False, seconds=seconds)
+            self._source.lack = None
             self.retried += 1
             number += 1
 

@@ -206,4 +206,4 @@ def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
 def secret_values(settings: Settings) -> tuple[str, ...]:
     """What no log may show."""
     username, password = settings.registry_username, settings.registry_password
-    return (*hiding.forms(username, password), *hiding.forms(username, settings.registry_token))
+    return (*hiding.secrets(username, password), *hiding.secrets(username, settings.registry_token))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from plp_builder import log, process
-from plp_builder.errors import Failure, ToolNotFound
+from plp_builder.errors import Failure, ResourcesExhausted, ToolNotFound
 from plp_builder.oci.model import MAX_DOCUMENT_SIZE
 from plp_builder.process import Child, Watch
 from plp_builder.streams import Lines, Tail
@@ -34,6 +35,19 @@ _PASSED = frozenset(
     {"PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     | {*_PROXIES, *(name.lower() for name in _PROXIES)}
 )
+_CRASH = re.compile(rb"runtime(?:/cgo)?: |fatal error: |panic: |SIG[A-Z]+: ")
+"""How the lines begin with which a Go program tells why it crashes, before its stacks."""
+_CRASH_LINES = 4
+_LACKS = (
+    ("threads", r"runtime: failed to create new OS thread|runtime/cgo: pthread_create failed"),
+    ("memory", r"runtime: out of memory|fatal error: runtime: (?:out of|cannot allocate) memory"),
+    ("open files", r"runtime: (?:pipe|epollcreate\w*) failed with \d+"),
+    (
+        "open files",
+        r"time=.* level=fatal .*: (?:socket|open /proc/self/fd/\d+): too many open files",
+    ),
+)
+"""From the beginning of a line on: what a registry says comes later in one."""
 _NOWHERE = "/proc/none"
 """A home that is not there and that not even root can make."""
 
@@ -203,7 +217,8 @@ class _Running:
         self._alive = time.monotonic()
         self._moved = 0
         self._stalled = 0.0
-        self._lines = Lines(self._tail, limit=MAX_LINE)
+        self._crash: list[bytes] = []
+        self._lines = Lines(self._line, limit=MAX_LINE)
         watch.reads(child.stdout, partial(self._read, self._print))
         watch.reads(child.stderr, partial(self._read, self._lines))
         watch.exits(child, self._ends)
@@ -212,6 +227,11 @@ class _Running:
         self._alive = time.monotonic()
         self._streams -= not chunk
         sink(chunk)
+
+    def _line(self, line: bytes) -> None:
+        if len(self._crash) < _CRASH_LINES and _CRASH.match(line):
+            self._crash.append(line[:SHOWN_LINE])
+        self._tail(line)
 
     def _print(self, chunk: bytes) -> None:
         # One byte more than a manifest may have tells that there was too much.
@@ -234,7 +254,7 @@ class _Running:
             self._child.signal(signal.SIGKILL)
 
     def left(self) -> Ended:
-        """What it has left, once it is over."""
+        """What it has left, once it is over. Raises ResourcesExhausted where that ended it."""
         code = self._child.poll() or 0
         self._close()
         if self._stalled:
@@ -244,7 +264,9 @@ class _Running:
         for line in lines:
             log.debug("skopeo said", line=shorten(log.hide(line), SHOWN_LINE))
         if code:
-            return Ended(b"", classify(code, lines))
+            told = [decode(line) for line in self._crash] or lines
+            _check_lack(told)
+            return Ended(b"", classify(code, told))
         return Ended(bytes(self._output), None)
 
     def end(self) -> None:
@@ -256,3 +278,11 @@ class _Running:
         for each in (self._child, self._child.stdout, self._child.stderr):
             self._watch.forget(each)
         self._child.close()
+
+
+def _check_lack(lines: Sequence[str]) -> None:
+    """Raise ResourcesExhausted where that is why skopeo has ended: no other attempt helps."""
+    for what, words in _LACKS:
+        if found := next((line for line in lines if re.match(words, line)), None):
+            why = [shorten(log.hide(found), SHOWN_LINE)]
+            raise ResourcesExhausted(f"the system gives skopeo no more {what}", why=why)

@@ -37,6 +37,8 @@ _VERSION = re.compile(
     rf"v?(?P<major>{_NUMBER})\.(?P<minor>{_NUMBER})\.{_NUMBER}"
     rf"(?P<pre>-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
+_SERIES = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?")
+_PULL_REQUEST = re.compile(r"pr-[0-9]+")
 
 
 class Tag(NamedTuple):
@@ -84,6 +86,8 @@ def plan(settings: Settings) -> Plan:
             continue
         notes += _spelling(wish, name)
         before = tags.get(name)
+        if not before:
+            warnings += _crossing(wish, name, settings)
         tags[name] = Tag(name, wish.moving or name == LATEST, (origin,))
         if before:
             moving = (before.moving and wish.moving) or name == LATEST
@@ -162,6 +166,26 @@ def _spelling(wish: _Wish, name: str) -> list[str]:
     elif name != wish.text:
         return [f"{_given(wish)} makes the tag {name}: a tag cannot have all of its characters"]
     return []
+
+
+def _crossing(wish: _Wish, name: str, settings: Settings) -> list[str]:
+    """A warning where a branch or tag is called what another rule makes of something else."""
+    if wish.field not in {"branch", "tag"}:
+        return []
+    if wish.field == "tag" and _VERSION.fullmatch(settings.tag):
+        return []
+    if name == LATEST and not settings.is_default_branch:
+        owner = "the default branch"
+    elif _SERIES.fullmatch(name) or (name[0] != "v" and _VERSION.fullmatch(name)):
+        owner = "a version"
+    elif _PULL_REQUEST.fullmatch(name):
+        owner = "a pull request"
+    else:
+        return []
+    return [
+        f"{_given(wish)} makes the tag {name}, as {owner} does elsewhere: "
+        "it will show what was published last"
+    ]
 
 
 def _ignored(settings: Settings) -> list[str]:

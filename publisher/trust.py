@@ -32,7 +32,7 @@ SYSTEM_FILES = (
     "/etc/ssl/cert.pem",
 )
 
-_SUFFIXES = frozenset({".crt", ".pem", ".cert"})
+SUFFIXES = frozenset({".crt", ".pem", ".cert"})
 _CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
 )
@@ -86,7 +86,7 @@ def _files(path: Path) -> list[Path]:
         if not stat.S_ISDIR(path.stat().st_mode):
             return [path]
         files = sorted(
-            file for file in path.iterdir() if file.suffix in _SUFFIXES and not file.is_dir()
+            file for file in path.iterdir() if file.suffix in SUFFIXES and not file.is_dir()
         )
     except OSError as error:
         raise _unusable(path, not_readable(error)) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plp_builder.terminal import printable, shorten
+from publisher import docker_config, trust
 from publisher.names import NAMES
 from publisher.results import files
 from publisher.settings import READ, WRITTEN, Settings
@@ -78,20 +79,23 @@ def _inputs(settings: Settings, archive: Path | None) -> Iterator[tuple[str, Pat
             continue
         yield field, path
         with suppress(OSError):
-            for each in path.iterdir() if path.is_dir() else ():
-                # Results often lie beside the archive.
-                if field != "artifact_path" or _is_of_archive(each):
-                    yield field, each
-                    # A Kubernetes secret may be mounted as a directory of this name.
-                    if each.is_dir():
-                        yield from ((field, inner) for inner in each.iterdir())
+            yield from ((field, each) for each in _in_directory(field, path))
 
 
-def _is_of_archive(path: Path) -> bool:
+def _in_directory(field: str, directory: Path) -> Iterator[Path]:
+    """The files that are read where a field names a directory; results may lie beside them."""
     from plp_builder.oci.archive import INDEX, LAYOUT
     from plp_builder.oci.artifact import SUFFIXES
 
-    return path.name.endswith(SUFFIXES) or path.name in {INDEX, LAYOUT}
+    if not directory.is_dir():
+        return
+    if field == "artifact_path":
+        yield from (directory / INDEX, directory / LAYOUT)
+        yield from (each for each in directory.iterdir() if each.name.endswith(SUFFIXES))
+    elif field == "docker_config":
+        yield from (directory / name for name in docker_config.NAMES)
+    else:
+        yield from (each for each in directory.iterdir() if each.suffix in trust.SUFFIXES)
 
 
 def _is_ordinary(path: Path) -> bool:
@@ -106,7 +110,10 @@ def _place(path: Path) -> Place:
     with suppress(OSError):
         found = path.stat()
         return Place(found.st_dev, found.st_ino)
-    parent, name = os.path.split(os.path.realpath(path))
+    try:
+        parent, name = os.path.split(os.path.realpath(path))
+    except OSError:  # a relative path, and the working directory was removed
+        return Place(-1, -1, str(path))
     with suppress(OSError):
         found = os.stat(parent)  # noqa: PTH116 - what realpath gives is no Path
         if stat.S_ISDIR(found.st_mode):

@@ -396,6 +396,26 @@ time.sleep(1000)
     assert (done.returncode, done.stdout) == (code, b"")
 
 
+@pytest.mark.parametrize("program", ["plp_builder", "publisher"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_programs_can_be_ended_while_they_still_import(
+    program: str, number: int, code: int, tmp_path: Path
+) -> None:
+    """The signal comes from a module that they import first of all."""
+    early = f"import os, time\nos.kill(os.getpid(), {number})\ntime.sleep(1000)\n"
+    (tmp_path / "selectors.py").write_text(early)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-m", program],
+        env={**ENV, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
 @pytest.mark.parametrize("start", ["start", "run"])
 def test_a_lack_of_descriptors_is_told_as_such(start: str) -> None:
     program = f"""

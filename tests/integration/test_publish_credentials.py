@@ -207,11 +207,14 @@ def test_a_helper_without_credentials(helpers: Helpers, stop: process.Stop) -> N
     assert helpers.ask(stop) is None
 
 
-def test_what_a_failing_helper_says(helpers: Helpers, stop: process.Stop) -> None:
+def test_what_a_failing_helper_says_is_not_shown(helpers: Helpers, stop: process.Stop) -> None:
     helpers.write("echo the vault is sealed; echo more >&2; exit 4")
     with pytest.raises(CredentialsNotUsable, match=r"docker-credential-test .*exit code 4") as told:
         helpers.ask(stop)
-    assert told.value.why == ("the vault is sealed", "more")
+    shown = " ".join((*told.value.why, told.value.hint))
+    assert "sealed" not in shown
+    assert "more" not in shown
+    assert "docker-credential-test get" in shown
 
 
 def test_a_helper_that_is_not_there(helpers: Helpers, stop: process.Stop) -> None:
@@ -236,7 +239,7 @@ def test_a_helper_that_never_answers_is_ended(
     )
     with pytest.raises(CredentialsNotUsable, match="did not answer within 1 s") as told:
         helpers.ask(stop, timeout=1.0)
-    assert told.value.why == ("waiting",)
+    assert "waiting" not in str(told.value.why)
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
 

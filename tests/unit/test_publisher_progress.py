@@ -24,7 +24,7 @@ def told(*moments: tuple[float, int], total: int = 100_000_000) -> list[str]:
         clock.now, clock.sent = 100.0 + seconds, sent
         progress.tick()
     log.configure()
-    return [line.partition("pushing")[2].strip() for line in stream.getvalue().splitlines()]
+    return [" ".join(line.split()[2:]) for line in stream.getvalue().splitlines()]
 
 
 def test_a_short_push_is_silent() -> None:
@@ -33,8 +33,8 @@ def test_a_short_push_is_silent() -> None:
 
 def test_a_long_push_is_told_with_share_and_rate() -> None:
     assert told((10, 20_000_000), (15, 30_000_000), (20, 25_000_000)) == [
-        'sent="20.0 MB" of="100.0 MB" share=20% rate="2.0 MB/s" time=10.0s',
-        'sent="25.0 MB" of="100.0 MB" share=25% rate="500.0 kB/s" time=20.0s',
+        'pushing sent="20.0 MB" of="100.0 MB" share=20% rate="2.0 MB/s" time=10.0s',
+        'pushing sent="25.0 MB" of="100.0 MB" share=25% rate="500.0 kB/s" time=20.0s',
     ]
 
 
@@ -42,5 +42,14 @@ def test_what_is_sent_twice_is_no_more_than_all() -> None:
     assert "share=100%" in told((10, 300_000_000))[0]
 
 
+def test_no_rate_is_told_while_nothing_moves() -> None:
+    assert told((10, 0), (20, 5_000_000), (30, 5_000_000)) == [
+        'waiting for the registry sent="0 B" of="100.0 MB" time=10.0s',
+        'pushing sent="5.0 MB" of="100.0 MB" share=5% rate="500.0 kB/s" time=20.0s',
+        'waiting for the registry sent="5.0 MB" of="100.0 MB" time=30.0s',
+    ]
+
+
 def test_nothing_to_send_is_no_error() -> None:
-    assert "share=0%" in told((10, 0), total=0)[0]
+    assert told((10, 0), total=0) == ['waiting for the registry sent="0 B" of="0 B" time=10.0s']
+    assert "share=100%" in told((10, 1), total=0)[0]

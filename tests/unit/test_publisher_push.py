@@ -18,7 +18,9 @@ from plp_builder.errors import (
     DigestDiffers,
     Failure,
     PushFailed,
+    RegistryNotReachable,
     RegistryRefused,
+    ResourcesExhausted,
 )
 from plp_builder.oci.artifact import Artifact, Blob
 from plp_builder.oci.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Digest
@@ -61,6 +63,7 @@ class World:
         self.index_only: set[bool] = set()
         self.changed = False
         self.short = False
+        self.lack: ResourcesExhausted | None = None
 
     def fail(self, line: str, *kinds: Kind | None) -> None:
         self.faults[line] = deque(Fault(kind, ("said",)) if kind else None for kind in kinds)
@@ -294,6 +297,41 @@ def test_a_tag_that_nobody_saw_before_may_show_its_old_image_for_a_while(world: 
         world.publish(V, MAIN)
     assert "another publication" not in str(caught.value.why)
     assert len(world.waited) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure"),
+    [(Kind.CONNECTION, ResourcesExhausted), (Kind.DENIED, AuthenticationFailed)],
+)
+def test_a_client_that_had_to_be_turned_away_explains_a_lost_connection(
+    world: World, kind: Kind, failure: type[Exception]
+) -> None:
+    world.fail("content", *[kind] * 3)
+    original = world.run
+
+    def run(arguments: Sequence[str]) -> Ended:
+        ended = original(arguments)
+        if world.said[-1] == "content":
+            world.lack = ResourcesExhausted("the system gives us no more threads")
+        return ended
+
+    world.run = run  # type: ignore[method-assign]
+    with pytest.raises(failure):
+        world.publish(V)
+
+
+def test_what_was_lacking_once_does_not_explain_what_comes_later(world: World) -> None:
+    world.fail("content", *[Kind.CONNECTION] * 3)
+    original = world.run
+
+    def run(arguments: Sequence[str]) -> Ended:
+        if world.said.count("content") == 1:
+            world.lack = ResourcesExhausted("the system gives us no more threads")
+        return original(arguments)
+
+    world.run = run  # type: ignore[method-assign]
+    with pytest.raises(RegistryNotReachable):
+        world.publish(V)
 
 
 def test_a_tag_whose_reply_got_lost_is_found_and_not_set_again(world: World) -> None:

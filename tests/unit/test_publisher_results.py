@@ -360,6 +360,15 @@ def test_other_spellings_of_what_is_read(inputs: Inputs, monkeypatch: pytest.Mon
         inputs.environ["PLP_ARTIFACT_PATH"] = archive
 
 
+def test_results_may_lie_beside_what_is_read(inputs: Inputs) -> None:
+    for number, directory in enumerate(("out", "docker", "ca")):
+        path = inputs.root / directory / f"result-{number}.json"
+        path.write_text("of the last run")
+        found = settings(**inputs.environ, PLP_RESULT_FILE=path)
+        results.check(found)
+        assert results.write(DONE, found) == []
+
+
 def test_an_archive_is_kept_where_its_directory_is_named_and_results_lie_beside_it(
     inputs: Inputs,
 ) -> None:

@@ -299,11 +299,8 @@ def test_no_representation_shows_a_secret() -> None:
 
 def test_what_no_log_may_show() -> None:
     environ = {**ENOUGH, "PLP_REGISTRY_USERNAME": "me", "PLP_REGISTRY_PASSWORD": CANARY}
-    assert set(secret_values(load(environ))) >= {
-        CANARY,
-        b64encode(CANARY.encode()).decode(),
-        b64encode(f"me:{CANARY}".encode()).decode(),
-    }
+    pair = b64encode(f"me:{CANARY}".encode()).decode()
+    assert secret_values(load(environ)) == (CANARY, pair)
     assert CANARY in secret_values(load({**ENOUGH, "PLP_REGISTRY_TOKEN": CANARY}))
     assert secret_values(load(ENOUGH)) == ()
 

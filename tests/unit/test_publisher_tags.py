@@ -132,6 +132,13 @@ def withheld(*names: str) -> list[str]:
     ]
 
 
+def crossing(variable: str, name: str, owner: str) -> list[str]:
+    return [
+        f'{variable} "{name}" makes the tag {name}, as {owner} does elsewhere: '
+        "it will show what was published last"
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "notes", "warnings"),
     [
@@ -183,6 +190,27 @@ def withheld(*names: str) -> list[str]:
             {"commit": SHA, "default": "true"},
             [],
             ["PLP_IS_DEFAULT_BRANCH makes no tag: PLP_BRANCH is not set"],
+        ),
+        # Names that another rule makes of something else.
+        ({"branch": "latest"}, [], crossing("PLP_BRANCH", "latest", "the default branch")),
+        (
+            {"branch": "latest", "commit": SHA, "extra": "1.2"},
+            [],
+            crossing("PLP_BRANCH", "latest", "the default branch"),
+        ),
+        ({"tag": "latest"}, [], crossing("PLP_TAG", "latest", "the default branch")),
+        ({"branch": "1.2.3"}, [], crossing("PLP_BRANCH", "1.2.3", "a version")),
+        ({"branch": "1.2.3-rc.1"}, [], crossing("PLP_BRANCH", "1.2.3-rc.1", "a version")),
+        ({"branch": "1.2"}, [], crossing("PLP_BRANCH", "1.2", "a version")),
+        ({"tag": "1"}, [], crossing("PLP_TAG", "1", "a version")),
+        ({"branch": "pr-5", "commit": SHA}, [], crossing("PLP_BRANCH", "pr-5", "a pull request")),
+        ({"tag": "pr-5"}, [], crossing("PLP_TAG", "pr-5", "a pull request")),
+        ({"branch": "v1.2.3"}, [], []),
+        ({"branch": "release-1.2"}, [], []),
+        (
+            {"tag": "v1.2.3+b"},
+            ['PLP_TAG "1.2.3+b" makes the tag 1.2.3-b: a tag cannot have all of its characters'],
+            [],
         ),
         # What a pull request does not get is told, and nothing where it lacks nothing.
         ({"pr": "7", "default": "true"}, [], []),
