@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from plp_builder.values import Mirror
 
+_WORKERS = ("oci", "containerd")
+_PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+"""Of machines whose name tells all of the platform."""
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -76,6 +79,20 @@ def render(
     for registry, lines in tables.items():
         text += [f"[registry.{quoted(registry)}]", *dict.fromkeys(lines), ""]
     return "\n".join(text)
+
+
+def with_platform(text: str, machine: str) -> str:
+    """``text`` with the machine's own platform (``machine`` is uname's), unless it has workers.
+
+    Otherwise the daemon starts a program of each platform in turn to see which ones run here. What
+    emulates another platform's steps is looked for when a step needs it (BuildKit's
+    solver/llbsolver/ops/exec_binfmt.go), so nothing depends on the list but its first entry.
+    """
+    platform = _PLATFORMS.get(machine)
+    if platform is None or "worker" in text:
+        return text
+    tables = [f'[worker.{worker}]\nplatforms = ["{platform}"]\n' for worker in _WORKERS]
+    return "\n".join([*([text] if text else []), *tables])
 
 
 def _refuse_conflicts(base: str, tables: dict[str, list[str]], path: Path | None) -> None:

@@ -8,20 +8,21 @@ seconds, does not see that the daemon died, and leaves processes behind on SIGTE
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from plp_builder.buildkit import Endpoint, leftovers
+from plp_builder.buildkit import Endpoint, config, leftovers
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room, environment, never_sync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
-from plp_builder.process import Child, Watch, start
+from plp_builder.process import KILL_WAIT, Child, Watch, start
 from plp_builder.streams import Lines, Tail
 
 DAEMON_GRACE = 2.0
@@ -173,10 +174,12 @@ class Daemon:
         child, self._child = self._child, None
         if child is not None:
             self._watch.forget(child)
+            inner = _children(child.pid)
             # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
             self._watch.end(child, grace=grace, group=self.room.sandbox is Sandbox.ROOT)
             self._watch.forget(child.stderr)
             child.close()
+            _await(inner)
             if self.room.sandbox is Sandbox.NONE:
                 leftovers.end_all()
         if self._orders >= 0:
@@ -223,7 +226,8 @@ class Daemon:
 
     def _order(self) -> None:
         """Send the command line that the room waits for. One that is gone is noticed later."""
-        self.room.runtime.write_config(self._options.config, self.room.user or ROOT)
+        text = config.with_platform(self._options.config, os.uname().machine)
+        self.room.runtime.write_config(text, self.room.user or ROOT)
         orders, self._orders = self._orders, -1
         try:
             with open(orders, "wb") as pipe:
@@ -268,3 +272,22 @@ def sweep(environ: Mapping[str, str]) -> int:
         remove(runtime, environ)
         found += 1
     return found
+
+
+def _children(pid: int) -> list[int]:
+    """A pidfd of each child. The first process of a PID namespace ends after all others in it."""
+    descriptors = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                descriptors += [os.pidfd_open(int(child)) for child in file.read().split()]
+    except OSError:
+        pass  # it is ending already, or the kernel does not tell (CONFIG_PROC_CHILDREN)
+    return descriptors
+
+
+def _await(descriptors: list[int]) -> None:
+    """Until these processes have ended, too: the kernel ends them, but not within our call."""
+    for descriptor in descriptors:
+        select.select([descriptor], [], [], KILL_WAIT)
+        os.close(descriptor)
