@@ -224,6 +224,22 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
+def need_descriptors(count: int) -> None:
+    """Raise ResourcesExhausted unless so many files can still be opened.
+
+    A library that cannot be read half way through its import fails in ways of its own.
+    """
+    taken: list[int] = []
+    try:
+        for _ in range(count):
+            taken.append(os.dup(2))  # noqa: PERF401 - those taken before a failure are given back
+    except OSError as error:
+        raise (exhausted(error) or error) from error
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
 def find(name: str, path: str) -> str | None:
     """The program that ``name`` means on a PATH, as execvp(3) finds it."""
     for directory in [""] if "/" in name else path.split(os.pathsep):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
 from plp_builder.errors import ArchiveInvalid, Failure, exhausted
-from plp_builder.process import Stop, Watch
+from plp_builder.process import Stop, Watch, need_descriptors
 from plp_builder.terminal import human_size
 from publisher.names import DEFAULT_ARCHIVE
 from publisher.run import Run
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from publisher.settings import Settings
     from publisher.tags import Plan, Tag
     from publisher.verification import Verified
+
+
+IMPORTS = 8
+"""Descriptors that imports and the verification beside them may want at one moment."""
 
 
 class ArtifactInvalid(ArchiveInvalid):
@@ -44,6 +48,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     _configure_log(environ, None)
     try:
         with ExitStack() as stack:
+            need_descriptors(IMPORTS)
             watch = stack.enter_context(Watch(stop))
             early = Path(environ.get("PLP_ARTIFACT_PATH") or DEFAULT_ARCHIVE)
             verification = stack.enter_context(Verification(early, stop.check))
