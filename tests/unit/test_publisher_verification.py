@@ -105,19 +105,14 @@ def test_a_stop_is_raised(path: Path) -> None:
 
 
 def test_it_is_called_off_at_the_end_of_the_block(path: Path) -> None:
-    reached, left = threading.Event(), threading.Event()
+    called_off = threading.Event()
 
     def check() -> None:
-        reached.set()
-        left.wait(20)
-
-    def leave() -> None:
-        reached.wait(20)
-        left.set()
+        called_off.wait(20)
 
     with Verification(path, check) as verification:
-        threading.Thread(target=leave).start()
         verification._called_off = True
+        called_off.set()
     with pytest.raises(ValueError, match="called off"):
         verification.result()
 
