@@ -17,8 +17,6 @@ from scripts.set_up.packages import debian_mirror
 from scripts.set_up.step import ROOT, SetupError, cache_home, content_key, lock, run, step, warn
 
 _SUITE = "trixie"
-_MIRROR = "http://deb.debian.org/debian"
-"""Where the machine names no mirror of Debian; signatures are what is trusted."""
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _PACKAGES = ("skopeo", "libc6", "libgpgme11t64", "libassuan9", "libgpg-error0", "libsqlite3-0")
 
@@ -27,10 +25,12 @@ PROGRAM = ROOT / "bin/newer/skopeo"
 
 def _apt(work: Path) -> list[str | Path]:
     """An apt-get that knows nothing but the suite and writes nowhere but below ``work``."""
+    mirror = debian_mirror()  # whichever it is: signatures are what is trusted
+    if not mirror:
+        raise SetupError("no mirror of Debian is known: neither apt nor debootstrap names one")
     for directory in ("lists/partial", "cache/archives/partial"):
         (work / directory).mkdir(parents=True)
     (work / "status").touch()
-    mirror = debian_mirror() or _MIRROR
     (work / "sources.list").write_text(f"deb [signed-by={_KEYS}] {mirror} {_SUITE} main\n")
     options = {
         "Dir::State::lists": work / "lists",

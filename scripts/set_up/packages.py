@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -126,7 +127,7 @@ def _install(names: list[str]) -> str:
 
 
 def debian_mirror() -> str:
-    """The mirror that this Debian machine itself uses; empty where it names none."""
+    """The mirror of this Debian machine, else debootstrap's own default; empty without either."""
     sources = (
         Path("/etc/apt/sources.list"),
         *sorted(Path("/etc/apt/sources.list.d").glob("*.sources")),
@@ -138,7 +139,10 @@ def debian_mirror() -> str:
                 for word in line.split():
                     if word.startswith("http") and word.rstrip("/").endswith("/debian"):
                         return word
-    return ""
+    debootstrap = shutil.which("debootstrap", path=_SYSTEM_PATH)
+    script = Path(debootstrap).read_text() if debootstrap else ""
+    found = re.search(r'^DEF_MIRROR="(http[^"]+)"', script, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def install(packages: Iterable[Package]) -> None:
