@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Iterator
 
 from plp_builder.terminal import printable
@@ -144,6 +143,8 @@ def _in_base64(text: str) -> Iterator[str]:
 
 
 def _base64(data: bytes) -> str:
+    from binascii import b2a_base64  # a shared object to load, and most builds have no secrets
+
     return b2a_base64(data, newline=False).decode("ascii")
 
 

@@ -1,0 +1,32 @@
+"""The one place that starts processes (`child`) and watches them to their end (`watch`, `stop`).
+
+Mechanism only: how long to wait and what to show is decided by the callers. Nothing here
+blocks without looking at a :class:`Stop`, except the short waits that end a process.
+"""
+
+from __future__ import annotations
+
+from plp_builder.process.child import (
+    Child,
+    Completed,
+    find,
+    need_descriptors,
+    reap_adopted,
+    run,
+    start,
+)
+from plp_builder.process.stop import Stop
+from plp_builder.process.watch import KILL_WAIT, Watch
+
+__all__ = [
+    "KILL_WAIT",
+    "Child",
+    "Completed",
+    "Stop",
+    "Watch",
+    "find",
+    "need_descriptors",
+    "reap_adopted",
+    "run",
+    "start",
+]
