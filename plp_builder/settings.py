@@ -145,11 +145,22 @@ class Settings(variables.Model):
         _RESULT("seconds since 1970: a reproducible build", results.parse_epoch)] = None
 
     cache_strategy: Annotated[
-        str, _CACHE("auto, portable or off", results.parse_cache_strategy)] = "auto"
+        str, _CACHE("auto, state, portable or off",
+                    one_of("auto", "state", "portable", "off"))] = "auto"
     cache_mode: Annotated[
         str, _CACHE("keep the result's layers (min) or all (max)", one_of("min", "max"))] = "max"
     cache_max_size: Annotated[
         int, _CACHE("bound on what is kept", parse_size, default="10GB")] = 10_000_000_000
+    cache_lock_timeout: Annotated[
+        float, _CACHE("wait for a state that another build uses; 0: do not wait",
+                      partial(parse_duration, zero=True), default="10m")] = 600.0
+    cache_mounts: Annotated[
+        tuple[str, ...],
+        _CACHE("ids of cache mounts for the portable cache, or all",
+               mounts.parse_cache_mounts)] = ()
+    verify: Annotated[
+        str, _CACHE("layers: new ones once (new), or all in every build (full)",
+                    one_of("new", "full"))] = "new"
 
     buildkitd_flags: Annotated[
         tuple[str, ...],

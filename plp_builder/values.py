@@ -167,8 +167,11 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION = 20 * 86400.0  # poll(2) counts milliseconds in 31 bits, which is 24.8 days
 
 
-def parse_duration(text: str) -> float:
-    """Seconds, more than 0, at most 20 days. ``60s``, ``1h30m``, ``1.5h``, ``500ms``, ``90``."""
+def parse_duration(text: str, *, zero: bool = False) -> float:
+    """Seconds, more than 0, at most 20 days. ``60s``, ``1h30m``, ``1.5h``, ``500ms``, ``90``.
+
+    With ``zero``, 0 is a value as well.
+    """
     rest = text.strip()
     if _is_number(rest):
         seconds = float(rest)
@@ -180,8 +183,9 @@ def parse_duration(text: str) -> float:
             if not _is_number(number) or unit not in _SECONDS:
                 raise Refused(_no_duration(text))
             seconds += float(number) * _SECONDS[unit]
-    if not 0 < seconds <= MAX_DURATION:
-        raise Refused(f"{shown(text)} is out of range; use more than 0 and at most 20d")
+    if not 0 <= seconds <= MAX_DURATION or not (seconds or zero):
+        least = "0 up to" if zero else "more than 0 and at most"
+        raise Refused(f"{shown(text)} is out of range; use {least} 20d")
     return seconds
 
 

@@ -35,8 +35,10 @@ OF_BUILDER: Final = frozenset(
         "PLP_BUILD_PATH",
         "PLP_CACHE_FROM",
         "PLP_CACHE_INLINE",
+        "PLP_CACHE_LOCK_TIMEOUT",
         "PLP_CACHE_MAX_SIZE",
         "PLP_CACHE_MODE",
+        "PLP_CACHE_MOUNTS",
         "PLP_CACHE_PATH",
         "PLP_CACHE_STRATEGY",
         "PLP_CACHE_TO",
@@ -66,6 +68,7 @@ OF_BUILDER: Final = frozenset(
         "PLP_START_TIMEOUT",
         "PLP_TARGET",
         "PLP_ULIMITS",
+        "PLP_VERIFY",
     )
 )
 """Variables of the builder alone: one CI job often sets them for both."""

@@ -34,6 +34,10 @@ class Given(Protocol):
     def labels(self) -> tuple[KeyValue, ...]: ...
     @property
     def source_date_epoch(self) -> int | None: ...
+    @property
+    def cache_strategy(self) -> str: ...
+    @property
+    def cache_mounts(self) -> tuple[str, ...]: ...
 
 
 def conflicts(settings: Given, bad: frozenset[str]) -> list[str]:
@@ -85,10 +89,19 @@ def _total(settings: Given) -> Iterable[str]:
         yield "PLP_BUILD_ARGS and PLP_LABELS: longer than 1.5 MiB together, too much for a program"
 
 
+def _cache_mounts(settings: Given) -> Iterable[str]:
+    if settings.cache_mounts and settings.cache_strategy in {"state", "off"}:
+        yield (
+            "PLP_CACHE_MOUNTS: the portable cache carries them, and "
+            f"PLP_CACHE_STRATEGY={settings.cache_strategy} keeps none; unset one of them"
+        )
+
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Given], Iterable[str]]], ...] = (
     (("compression", "compression_level"), _level),
     (("archive_format", "platforms", "build_args"), _format),
     (("offline", "network"), _network),
     (("build_args", "source_date_epoch"), _epoch),
     (("build_args", "labels"), _total),
+    (("cache_strategy", "cache_mounts"), _cache_mounts),
 )

@@ -1,4 +1,4 @@
-"""Secrets, SSH agents and named contexts: what ``RUN --mount`` and ``FROM`` can reach.
+"""Secrets, SSH agents, cache mounts, contexts: what ``RUN --mount`` and ``FROM`` can reach.
 
 Sources: cmd/buildctl/build/{secret,ssh}.go, session/secrets/secretsprovider,
 session/sshforward/sshprovider and frontend/dockerui/{config,namedcontext}.go of BuildKit.
@@ -17,11 +17,14 @@ from plp_builder.values import (
     Secret,
     Ssh,
     control_character,
+    parse_items,
     parse_lines,
     shown,
 )
 
 MAX_SECRET = 500 * 1024
+MAX_CACHE_ID = 4096
+ALL_CACHE_MOUNTS = "all"
 _EXAMPLE = "use id=npm,env=NPM_TOKEN or id=npm,src=/run/npm-token"
 _SECRET_KEYS = {"id": "id", "type": "type", "env": "env", "src": "src", "source": "src"}
 
@@ -199,3 +202,21 @@ def _familiar(name: str) -> str:
     for prefix in ("docker.io/library/", "docker.io/", "index.docker.io/library/"):
         text = text.removeprefix(prefix)
     return text.removesuffix(":latest")
+
+
+def parse_cache_mounts(text: str) -> tuple[str, ...]:
+    """Ids of cache mounts by comma or line, or ``all`` alone, in lower case."""
+    ids = tuple(dict.fromkeys(parse_items(text)))
+    if ALL_CACHE_MOUNTS in map(str.lower, ids):
+        if len(ids) > 1:
+            raise Refused(f'"{ALL_CACHE_MOUNTS}" stands alone; use it, or ids of cache mounts')
+        return (ALL_CACHE_MOUNTS,)
+    problems = []
+    for each in ids:
+        if escaped := control_character(each):
+            problems.append(f"{shown(each)} holds the control character {escaped}")
+        elif len(each.encode("utf-8", "surrogateescape")) > MAX_CACHE_ID:
+            problems.append(f"{shown(each)} is longer than {MAX_CACHE_ID} bytes")
+    if problems:
+        raise Refused(*problems)
+    return ids

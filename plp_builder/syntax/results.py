@@ -36,13 +36,6 @@ def parse_outputs(text: str) -> tuple[str, ...]:
     return outputs or ("archive",)
 
 
-def parse_cache_strategy(text: str) -> str:
-    """``auto``, ``portable`` or ``off``."""
-    if text.strip().lower() == "state":
-        raise NotImplementedYet('"state" is not implemented in this version; use auto or portable')
-    return parse_choice(text, ("auto", "portable", "off"))
-
-
 def parse_archive_name(text: str) -> str:
     """A plain file name for the build directory."""
     if "/" in text or text in {".", ".."} or control_character(text):

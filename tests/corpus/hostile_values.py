@@ -124,6 +124,8 @@ _OTHER_VERBATIM = (
     ("PLP_ARCHIVE_NAME", "ä🙂.tar"),
     ("PLP_IMAGE", "localhost:5000/a__b/c-d.e:Tag_1.x"),
     ("PLP_BUILDKITD_CONFIG", '/etc/a b,"c".toml'),
+    ("PLP_CACHE_MOUNTS", "/root/.cache/pip"),
+    ("PLP_CACHE_MOUNTS", "a b=\"c\" 'd' $(e) ../f --g ä🙂"),
 )
 
 _REFUSED = (
@@ -240,8 +242,17 @@ _REFUSED = (
     ("SOURCE_DATE_EPOCH", "1.5"),
     ("SOURCE_DATE_EPOCH", "253402300800"),
     ("SOURCE_DATE_EPOCH", "now"),
-    ("PLP_CACHE_STRATEGY", "state"),
+    ("PLP_CACHE_STRATEGY", "stateful"),
     ("PLP_CACHE_STRATEGY", "on"),
+    ("PLP_CACHE_LOCK_TIMEOUT", "-1"),
+    ("PLP_CACHE_LOCK_TIMEOUT", "forever"),
+    ("PLP_CACHE_LOCK_TIMEOUT", "21d"),
+    ("PLP_CACHE_MOUNTS", "all,pip"),
+    ("PLP_CACHE_MOUNTS", "pip\x1b[m"),
+    ("PLP_CACHE_MOUNTS", "\udcff"),
+    ("PLP_CACHE_MOUNTS", "x" * 5000),
+    ("PLP_VERIFY", "off"),
+    ("PLP_VERIFY", "none"),
     ("PLP_CACHE_MODE", "maximum"),
     ("PLP_CACHE_MAX_SIZE", "0"),
     ("PLP_CACHE_MAX_SIZE", "10 GB GB"),

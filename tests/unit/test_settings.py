@@ -44,11 +44,13 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (found.archive_name, found.archive_format) == ("container-image.tar", "auto")
     assert (found.compression, found.cache_strategy, found.cache_mode) == ("gzip", "auto", "max")
     assert (found.cache_max_size, found.start_timeout) == (10_000_000_000, 60.0)
+    assert (found.cache_lock_timeout, found.verify, found.cache_mounts) == (600.0, "new", ())
     assert (found.progress, found.log_format, found.log_level) == ("auto", "console", "info")
     empty = set(VARIABLES.values()) - {
         "source_path", "build_path", "cache_path", "context", "dockerfile", "frontend", "outputs",
         "archive_name", "archive_format", "compression", "cache_strategy", "cache_mode",
-        "cache_max_size", "start_timeout", "progress", "log_format", "log_level",
+        "cache_max_size", "cache_lock_timeout", "verify", "start_timeout", "progress",
+        "log_format", "log_level",
     }  # fmt: skip
     assert not any(getattr(found, field) for field in empty)
 
@@ -161,7 +163,11 @@ def test_what_a_later_version_brings_says_so(name: str, value: str) -> None:
     [
         ("PLP_OUTPUTS", "docker", '"docker" is not accepted; use archive or none'),
         ("PLP_OUTPUTS", "registry,docker", '"docker" is not accepted; use archive or none'),
-        ("PLP_CACHE_STRATEGY", "on", '"on" is not accepted; use auto, portable or off'),
+        ("PLP_CACHE_STRATEGY", "on", '"on" is not accepted; use auto, state, portable or off'),
+        ("PLP_VERIFY", "no", '"no" is not accepted; use new or full'),
+        ("PLP_CACHE_LOCK_TIMEOUT", "21d", '"21d" is out of range; use 0 up to 20d'),
+        ("PLP_CACHE_MOUNTS", "pip, ALL", '"all" stands alone'),
+        ("PLP_CACHE_MOUNTS", "pip\rnpm", "control character \\r"),
         ("PLP_PLATFORMS", "arm64", '"arm64" names no system; use linux/arm64'),
         ("PLP_PLATFORMS", "aarch64", '"aarch64" names no system; use linux/arm64'),
         ("PLP_PLATFORMS", "ARM/v6", '"ARM/v6" names no system; use linux/arm/v6'),
@@ -174,7 +180,7 @@ def test_a_refusal_offers_what_this_version_accepts(name: str, value: str, said:
     (line,) = problems({name: value})
     assert line.startswith(f"{name}: ")
     assert said in line
-    assert not any(later in line.partition(";")[2] for later in ("registry", "rootfs", "state"))
+    assert not any(later in line.partition(";")[2] for later in ("registry", "rootfs"))
 
 
 @pytest.mark.parametrize("name", settings.NOT_IMPLEMENTED)
@@ -238,6 +244,30 @@ def test_no_value_of_a_build_argument_or_secret_is_represented() -> None:
         "PLP_BUILD_CONTEXTS": "more=https://me:hunter2@example.org/x.git",
     }
     assert "hunter2" not in repr(load(environ)) + str(load(environ))
+
+
+@pytest.mark.parametrize("strategy", ["auto", "state", "portable", "off"])
+def test_cache_strategies(strategy: str) -> None:
+    assert load({"PLP_CACHE_STRATEGY": strategy}).cache_strategy == strategy
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("pip", ("pip",)),
+        ("/root/.cache/pip, npm\n  a=b c\n\nnpm,", ("/root/.cache/pip", "npm", "a=b c")),
+        ("all", ("all",)),
+        (" All\n", ("all",)),
+        (",", ()),
+    ],
+)
+def test_cache_mounts(text: str, ids: tuple[str, ...]) -> None:
+    assert load({"PLP_CACHE_MOUNTS": text}).cache_mounts == ids
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("0s", 0.0), ("1h30m", 5400.0)])
+def test_the_wait_for_the_state(text: str, seconds: float) -> None:
+    assert load({"PLP_CACHE_LOCK_TIMEOUT": text}).cache_lock_timeout == seconds
 
 
 def test_secrets() -> None:
@@ -374,6 +404,8 @@ def test_the_flags_of_buildkitd_have_two_names() -> None:
         ({"PLP_ARCHIVE_FORMAT": "docker", "PLP_BUILD_ARGS": "BUILDKIT_MULTI_PLATFORM=1"}, "oci"),
         ({"PLP_OFFLINE": "1", "PLP_NETWORK": "host"}, "contradicts PLP_OFFLINE"),
         ({"SOURCE_DATE_EPOCH": "2", "PLP_BUILD_ARGS": "SOURCE_DATE_EPOCH=1"}, "set the variable"),
+        ({"PLP_CACHE_MOUNTS": "all", "PLP_CACHE_STRATEGY": "off"}, "=off keeps none; unset one"),
+        ({"PLP_CACHE_MOUNTS": "a", "PLP_CACHE_STRATEGY": "state"}, "=state keeps none; unset one"),
         (
             {"PLP_BUILD_ARGS": "\n".join(f"A{n}" for n in range(20))}
             | {f"A{n}": "x" * 100_000 for n in range(20)},
@@ -393,6 +425,8 @@ def test_conflicts(environ: dict[str, str], said: str) -> None:
         {"PLP_ARCHIVE_FORMAT": "oci", "PLP_PLATFORMS": "linux/amd64,linux/arm64"},
         {"PLP_OFFLINE": "1", "PLP_NETWORK": "none"},
         {"SOURCE_DATE_EPOCH": "1", "PLP_BUILD_ARGS": "SOURCE_DATE_EPOCH"},
+        {"PLP_CACHE_MOUNTS": "all", "PLP_CACHE_STRATEGY": "portable"},
+        {"PLP_CACHE_MOUNTS": ",", "PLP_CACHE_STRATEGY": "off"},
     ],
 )
 def test_no_conflicts(environ: dict[str, str]) -> None:

@@ -80,6 +80,15 @@ def test_no_durations(text: str) -> None:
         values.parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["0", "0s", "0m0s", "0.0"])
+def test_a_duration_may_be_zero_where_it_is_asked_for(text: str) -> None:
+    assert values.parse_duration(text, zero=True) == 0
+    assert values.parse_duration("1m", zero=True) == 60
+    for beyond in ("-1", "21d"):
+        with pytest.raises(Refused, match=r"0 up to 20d|duration"):
+            values.parse_duration(beyond, zero=True)
+
+
 def test_lines_keep_what_follows_the_indent() -> None:
     assert values.parse_lines("  a b \n\n\t\n c") == ((1, "a b "), (4, "c"))
 
