@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from plp_builder import __version__, log
 from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, sweep
 from plp_builder.buildkit.options import asked, foreseen
-from plp_builder.buildkit.room import room
+from plp_builder.buildkit.room import ROOT, room
 from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.cache.choice import Choice
 from plp_builder.errors import Failure, SettingInvalid, TimedOut, exhausted
 from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
@@ -38,9 +39,10 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
         with ExitStack() as stack:
             watch = stack.enter_context(Watch(stop))
             facts = environment.read_facts(environ)
-            daemon = _room(facts, environ, watch, stack)
+            choice = stack.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
+            daemon = _room(facts, environ, choice, watch, stack)
             settings = _settings(environ)
-            outcome = build(settings, environ, facts, daemon, watch, stack, began)
+            outcome = build(settings, environ, facts, choice, daemon, watch, stack, began)
     except Failure as failure:
         return _tell_failure(failure, environ)
     except Exception as error:  # noqa: BLE001 - the last line of defence
@@ -58,6 +60,7 @@ def build(
     settings: Settings,
     environ: Mapping[str, str],
     facts: Facts,
+    choice: Choice,
     daemon: Daemon | Failure,
     watch: Watch,
     stack: ExitStack,
@@ -88,6 +91,9 @@ def build(
     output = None
     if "archive" in settings.outputs:
         output = stack.enter_context(open_output(paths.build, settings.archive_name))
+    if paths.cache:
+        choice.choose(settings, paths.cache, options, watch.stop.check)
+    options = options._replace(root=choice.root)
     daemon.start(options)
 
     # While the daemon starts there is time for imports, the log and the cache.
@@ -129,7 +135,7 @@ def build(
 
 
 def _room(
-    facts: Facts, environ: Mapping[str, str], watch: Watch, stack: ExitStack
+    facts: Facts, environ: Mapping[str, str], choice: Choice, watch: Watch, stack: ExitStack
 ) -> Daemon | Failure:
     """A daemon in an open room, started if what will be asked of it is known already.
 
@@ -139,8 +145,9 @@ def _room(
         environment.check_environment(facts)
         made = room(environment.daemon_user(facts), facts.proc_masks, environ)
         daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
-        if (options := foreseen(environ)) is not None:
-            daemon.expect(options)
+        options = foreseen(environ)
+        if options is not None and choice.early(environ.get("PLP_CACHE_PATH")):
+            daemon.expect(options._replace(root=choice.root))
         return daemon
     except Failure as failure:
         return failure

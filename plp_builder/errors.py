@@ -34,7 +34,9 @@ A failure says what failed, why, and what to do next::
     │   ├── RegistryRefused          registry-refused
     │   └── DigestDiffers            digest-differs
     ├── CacheDamaged                 cache-damaged      (a warning: never ends a build)
+    │   └── StateDamaged             state-damaged      (a warning: the state is put aside)
     ├── CacheNotUsable               cache-not-usable   (a warning: never ends a build)
+    │   └── StateNotCarried          state-not-carried  (a note: the portable cache is used)
     ├── ResourcesExhausted           resources-exhausted
     ├── TimedOut                     timed-out
     └── Stopped
@@ -258,15 +260,27 @@ class DigestDiffers(PushFailed):
 
 
 class CacheDamaged(Failure):
-    """Part of the portable cache cannot be trusted. Told as a warning; the build goes on."""
+    """Part of the cache cannot be trusted. Told as a warning; the build goes on."""
 
     name = "cache-damaged"
 
 
+class StateDamaged(CacheDamaged):
+    """A daemon cannot work with the state that was kept: the build begins again without it."""
+
+    name = "state-damaged"
+
+
 class CacheNotUsable(Failure):
-    """The portable cache cannot be read or kept. Told as a warning; the build goes on."""
+    """The cache cannot be read or kept. Told as a warning; the build goes on."""
 
     name = "cache-not-usable"
+
+
+class StateNotCarried(CacheNotUsable):
+    """The daemon's state cannot be kept where it should be; the portable cache does instead."""
+
+    name = "state-not-carried"
 
 
 class ResourcesExhausted(Failure):

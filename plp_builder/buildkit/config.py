@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from plp_builder.values import Mirror
 
 _WORKERS = ("oci", "containerd")
+NO_CACHE_MOUNT = "type!=exec.cachemount"
+"""Filter for all that a daemon keeps, except the contents of cache mounts."""
+
 _PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 """Of machines whose name tells all of the platform."""
 _LOOPBACK = ("127.", "localhost", "[::1]")
@@ -81,18 +84,33 @@ def render(
     return "\n".join(text)
 
 
-def with_platform(text: str, machine: str) -> str:
-    """``text`` with the machine's own platform (``machine`` is uname's), unless it has workers.
+def with_worker(text: str, machine: str, *, bound: int | None = None) -> str:
+    """``text`` with the worker's tables, unless it has its own.
 
-    Otherwise the daemon starts a program of each platform in turn to see which ones run here. What
-    emulates another platform's steps is looked for when a step needs it (BuildKit's
-    solver/llbsolver/ops/exec_binfmt.go), so nothing depends on the list but its first entry.
+    They name the machine's own platform (``machine`` is uname's). Otherwise the daemon starts a
+    program of each platform in turn to see which ones run here. What emulates another platform's
+    steps is looked for when a step needs it (BuildKit's solver/llbsolver/ops/exec_binfmt.go), so
+    nothing depends on the list but its first entry.
+
+    With a ``bound`` in bytes the daemon keeps no more than that in its state, and cache mounts
+    for as long as anything else can go.
     """
-    platform = _PLATFORMS.get(machine)
-    if platform is None or "worker" in text:
+    if "worker" in text:
         return text
-    tables = [f'[worker.{worker}]\nplatforms = ["{platform}"]\n' for worker in _WORKERS]
+    platform = _PLATFORMS.get(machine)
+    tables = []
+    for worker in _WORKERS:
+        lines = [f'platforms = ["{platform}"]'] if platform else []
+        lines += _collecting(bound) if bound is not None and worker == "oci" else []
+        if lines:
+            tables.append("\n".join([f"[worker.{worker}]", *lines, ""]))
     return "\n".join([*([text] if text else []), *tables])
+
+
+def _collecting(bound: int) -> list[str]:
+    policy = "[[worker.oci.gcpolicy]]"
+    most = f'maxUsedSpace = "{bound}"\nall = true'
+    return ["gc = true", policy, f'filters = ["{NO_CACHE_MOUNT}"]', most, policy, most]
 
 
 def _refuse_conflicts(base: str, tables: dict[str, list[str]], path: Path | None) -> None:

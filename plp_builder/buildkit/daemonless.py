@@ -15,13 +15,13 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from plp_builder.buildkit import Endpoint, config, leftovers
+from plp_builder.buildkit import Endpoint, config, leftovers, trial
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room, environment, never_sync, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
-from plp_builder.errors import DaemonNotReady, RootlessNotPermitted
+from plp_builder.errors import DaemonNotReady, RootlessNotPermitted, StateNotCarried
 from plp_builder.process import KILL_WAIT, Child, Watch, start
 from plp_builder.streams import Lines, Tail
 
@@ -30,11 +30,14 @@ DAEMON_GRACE = 2.0
 for the build, whose result nobody wants any more."""
 
 IDLE_GRACE = 0.0
-"""The same at the end of a build: the daemon is idle and its state is thrown away, so there is
-nothing that it could still do well."""
+"""The same at the end of a build: the daemon is idle, and its state is thrown away or, where it is
+kept, complete: its databases are written by the end of the solve, and survive SIGKILL."""
 
 LAST_WORDS = 0.1
 """Seconds in which a daemon that died is noticed, and its last lines arrive."""
+
+KEPT_SNAPSHOTTER = "overlayfs"
+"""The one that a state is kept for; the slower ones would fill it several times as fast."""
 
 _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
@@ -50,12 +53,15 @@ def command(room: Room, options: Options) -> tuple[str, ...]:
     words += [
         "buildkitd",
         f"--config={runtime.config}",
-        f"--root={runtime.state}",
+        f"--root={options.root.path if options.root else runtime.state}",
         f"--addr=unix://{runtime.socket}",
         "--containerd-worker=false",
-        # The state lives as long as the build: collecting garbage in it is wasted work.
-        "--oci-worker-gc=false",
     ]
+    if options.root:
+        words.append(f"--oci-worker-snapshotter={KEPT_SNAPSHOTTER}")
+    else:
+        # The state lives as long as the build: collecting garbage in it is wasted work.
+        words.append("--oci-worker-gc=false")
     if options.host_network:
         words.append("--allow-insecure-entitlement=network.host")
     if options.debug:
@@ -115,8 +121,13 @@ class Daemon:
         if self._expected is None:
             self._begin(options)
         elif self._expected != options:
-            self._move(self.room.sandbox)
-            self._begin(options)
+            self.restart(options)
+
+    def restart(self, options: Options) -> None:
+        """Start another daemon in place of the one that runs or has died."""
+        self.log = Tail()
+        self._move(self.room.sandbox)
+        self._begin(options)
 
     def expect(self, options: Options) -> None:
         """Start the daemon in the expectation that :meth:`start` will ask for the same."""
@@ -226,12 +237,18 @@ class Daemon:
 
     def _order(self) -> None:
         """Send the command line that the room waits for. One that is gone is noticed later."""
-        text = config.with_platform(self._options.config, os.uname().machine)
+        options = self._options
+        root = options.root
+        bound = root.bound if root else None
+        text = config.with_worker(options.config, os.uname().machine, bound=bound)
         self.room.runtime.write_config(text, self.room.user or ROOT)
         orders, self._orders = self._orders, -1
         try:
             with open(orders, "wb") as pipe:
-                words = shlex.join(command(self.room, self._options))
+                if root and not root.tried:
+                    rootless = self.room.sandbox is not Sandbox.ROOT
+                    pipe.write(os.fsencode(trial.script(root.path, rootless=rootless)))
+                words = shlex.join(command(self.room, options))
                 pipe.write(os.fsencode(f"exec {words} </dev/null\n"))
         except BrokenPipeError:
             pass
@@ -257,7 +274,10 @@ class Daemon:
     def _died(self, child: Child) -> None:
         # The log's last words may still be on their way.
         self._watch.until(lambda: False, seconds=LAST_WORDS, stoppable=False)
-        raise explain(self.log.text(), child.poll(), self.room, ready=self._ready)
+        log = self.log.text()
+        if reason := trial.refusal(log):
+            raise StateNotCarried("The daemon's state cannot be kept", why=[reason])
+        raise explain(log, child.poll(), self.room, ready=self._ready)
 
     def _remove(self) -> None:
         left = remove(self.room.runtime, self._env)

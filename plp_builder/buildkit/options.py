@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from plp_builder.naming import PREFIX
@@ -21,14 +22,29 @@ _PLAIN_LENGTH = 1000
 _WITHOUT_PREFIX = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
 
+class Root(NamedTuple):
+    """A directory of the daemon's user where the daemon's state outlives the run.
+
+    ``tried`` says whether it is known to carry one; ``bound`` is how many bytes may be kept there.
+    """
+
+    path: Path
+    tried: bool
+    bound: int
+
+
 class Options(NamedTuple):
-    """What the settings ask of the daemon. ``config`` is the text of buildkitd.toml."""
+    """What the settings ask of the daemon. ``config`` is the text of buildkitd.toml.
+
+    Without a ``root`` the daemon's state lives as long as the run.
+    """
 
     config: str = ""
     flags: tuple[str, ...] = ()
     debug: bool = False
     offline: bool = False
     host_network: bool = False
+    root: Root | None = None
 
 
 def foreseen(environ: Mapping[str, str]) -> Options | None:

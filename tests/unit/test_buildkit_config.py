@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plp_builder.buildkit.config import quoted, render, with_platform
+from plp_builder.buildkit.config import quoted, render, with_worker
 from plp_builder.errors import SettingInvalid
 from plp_builder.values import Mirror
 
@@ -56,13 +56,13 @@ def test_a_file_that_is_no_toml_is_refused() -> None:
 
 def test_the_daemon_need_not_try_out_which_platforms_run_here() -> None:
     mirrored = render("", [Mirror("docker.io", "m")], [])
-    config = tomllib.loads(with_platform(mirrored, "x86_64"))
+    config = tomllib.loads(with_worker(mirrored, "x86_64"))
     assert config["worker"] == {
         "oci": {"platforms": ["linux/amd64"]},
         "containerd": {"platforms": ["linux/amd64"]},
     }
     assert config["registry"] == {"docker.io": {"mirrors": ["m"]}}
-    assert with_platform("", "aarch64").startswith('[worker.oci]\nplatforms = ["linux/arm64"]')
+    assert with_worker("", "aarch64").startswith('[worker.oci]\nplatforms = ["linux/arm64"]')
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_the_daemon_need_not_try_out_which_platforms_run_here() -> None:
     [("[worker.oci]\nmax-parallelism = 2\n", "x86_64"), ("", "armv7l"), ("", "riscv64")],
 )
 def test_workers_of_the_user_and_other_machines_stay_as_they_are(text: str, machine: str) -> None:
-    assert with_platform(text, machine) == text
+    assert with_worker(text, machine) == text

@@ -1,0 +1,207 @@
+"""Which cache a build uses: the daemon's state where that can be, else the portable one.
+
+Decided before the daemon starts; where it cannot use the state, or a solve fails on what the state
+holds, the build goes on with an empty state or without one. None of this ever fails a build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from plp_builder import log
+from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
+from plp_builder.buildkit.options import Options, Root
+from plp_builder.cache import state
+from plp_builder.cache.lock import LockNotFreeError
+from plp_builder.cache.state import Maker, State
+from plp_builder.errors import (
+    CacheNotUsable,
+    DaemonFailure,
+    Failure,
+    PathFailure,
+    StateDamaged,
+    StateNotCarried,
+)
+from plp_builder.preflight.cache_path import check_cache
+
+if TYPE_CHECKING:
+    from plp_builder.preflight.facts import Facts
+    from plp_builder.settings import Settings
+    from plp_builder.users import User
+
+DEFAULT_PATH = "/tmp/cache"  # noqa: S108 - the contract's default
+DEFAULT_BOUND = 10_000_000_000
+"""What holds where nothing is set, for a daemon that starts before the settings are read: a path,
+and bytes. A test holds both to the settings."""
+
+_ELSEWHERE = "--root", "--oci-worker-snapshotter", "--oci-worker=false", "--containerd-worker=true"
+
+
+class Choice:
+    """The state of a build, if it has one. A context manager that must outlive the daemon.
+
+    ``user`` runs the daemon; ``facts`` know its subordinate ids and the daemon's program.
+    """
+
+    def __init__(self, facts: Facts, user: User) -> None:
+        self.state: State | None = None
+        self.refusal: Failure | None = None
+        self._facts = facts
+        self._user = user
+        self._bound = DEFAULT_BOUND
+        self._stack = ExitStack()
+        self._retried = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def root(self) -> Root | None:
+        """Where the daemon's state is to be; None: it lives as long as the run."""
+        found = self.state
+        return Root(found.root, found.tried, self._bound) if found else None
+
+    def early(self, cache: str | None) -> bool:
+        """Choose for the default settings, if that can be done at once; whether it was.
+
+        ``cache`` is PLP_CACHE_PATH. What is wrong with it is told when its turn has come.
+        """
+        try:
+            found, unusable = check_cache(cache or DEFAULT_PATH)
+            if found is None or unusable:
+                return True
+            self._open(found, Options(), patience=0.0, check=_nothing, waiting=_nothing)
+        except (LockNotFreeError, PathFailure):
+            return False
+        except StateNotCarried as refusal:
+            self.refusal = refusal
+        return True
+
+    def choose(
+        self, settings: Settings, cache: Path, asked: Options, check: Callable[[], None]
+    ) -> None:
+        """Choose as the settings say, after a wait for another build if need be.
+
+        ``cache`` is the cache directory. Only what ``check`` raises gets out.
+        """
+        self._bound = settings.cache_max_size
+        if settings.cache_strategy not in {"auto", "state"}:
+            self._drop()
+            return
+        if self.state or self.refusal:
+            return
+        elsewhere = [flag for flag in asked.flags if flag.startswith(_ELSEWHERE)]
+        patience = settings.cache_lock_timeout
+        try:
+            if elsewhere:
+                raise StateNotCarried(
+                    "The daemon's state cannot be kept",
+                    why=[f"PLP_BUILDKITD_FLAGS has {elsewhere[0]}"],
+                )
+            self._open(
+                cache, asked, patience=patience, check=check, waiting=lambda: _tell_wait(patience)
+            )
+        except LockNotFreeError:
+            self.refusal = CacheNotUsable(
+                "Another build still uses the daemon's state; this one uses the portable cache",
+                why=[f"waited for {patience:g} s (PLP_CACHE_LOCK_TIMEOUT)"],
+            )
+        except StateNotCarried as refusal:
+            self.refusal = refusal
+
+    def another(self, failure: Failure) -> bool:
+        """Whether the state is to blame for a failure, and is out of the way now: try again.
+
+        A directory that cannot carry a state is left; a state that the daemon cannot open, or
+        that a solve failed on, is put aside once. Raises nothing.
+        """
+        found = self.state
+        if found is None:
+            return False
+        if isinstance(failure, StateNotCarried):
+            found.keep_verdict("; ".join(failure.why))
+            self.refusal = failure
+            self._drop()
+            return True
+        damaged = isinstance(failure, StateDamaged | DaemonFailure) and found.warm
+        if self._retried or not damaged:
+            return False
+        self._retried = True
+        log.warning(
+            "the daemon's state is put aside",
+            name=StateDamaged.name,
+            why="; ".join((failure.what, *failure.why[-2:])),
+            hint="Nothing has to be done: what is missing is built again.",
+        )
+        try:
+            found.renew()
+        except (OSError, StateNotCarried):
+            self._drop()
+        return True
+
+    def _open(
+        self,
+        cache: Path,
+        asked: Options,
+        *,
+        patience: float,
+        check: Callable[[], None],
+        waiting: Callable[[], None],
+    ) -> None:
+        found = self._stack.enter_context(
+            state.opened(
+                cache,
+                _maker(self._facts, self._user, asked),
+                self._user,
+                patience=patience,
+                check=check,
+                waiting=waiting,
+            )
+        )
+        try:
+            if aside := found.prepare():
+                log.info("the daemon's state begins anew", why=aside)
+        except OSError as error:
+            self._drop()
+            raise state.not_carried(error) from None
+        except StateNotCarried:
+            self._drop()
+            raise
+        self.state = found
+
+    def _drop(self) -> None:
+        self.state = None
+        self._stack.close()
+
+
+def _maker(facts: Facts, user: User, asked: Options) -> Maker:
+    program = Path(facts.tools["buildkitd"]).stat()
+    names = (user.name, str(user.uid))
+    ranges = [
+        (one.start, one.size)
+        for kind in (facts.subuid, facts.subgid)
+        for one in kind
+        if user.uid != 0 and one.owner in names
+    ]
+    worker = asked.config if "worker" in asked.config else ""
+    return Maker(
+        f"{program.st_size}-{program.st_mtime_ns}",
+        KEPT_SNAPSHOTTER,
+        f"{user.uid}:{user.gid}",
+        tuple(ranges),
+        "\n".join((*asked.flags, worker)),
+    )
+
+
+def _tell_wait(patience: float) -> None:
+    log.info("waiting for another build to leave the daemon's state", at_most=f"{patience:g} s")
+
+
+def _nothing() -> None:
+    return None

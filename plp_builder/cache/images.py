@@ -1,0 +1,65 @@
+"""The images built last, in the layout beside the daemon's state.
+
+BuildKit exports into it (``type=oci,tar=false``) and sends no blob that is there already, so it
+holds what the last images need, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from plp_builder.cache import index, pruning
+from plp_builder.cache.verification import Record
+from plp_builder.errors import ArchiveInvalid
+from plp_builder.oci import layout
+from plp_builder.oci.archive import REF_NAME
+from plp_builder.oci.model import Descriptor
+
+LAST = 8
+"""Images that are kept: a return to one of them, as after `git switch`, sends nothing."""
+
+_SHARE = 4
+"""The part of a cache's bound that older images may take, as a divisor."""
+
+
+class Images:
+    """The layout of one build, from before the solve until the archive is in its place."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._before: tuple[Descriptor, ...] = ()
+
+    def begin(self) -> None:
+        """Take away the index, so that what the solve writes there is its image. Raises OSError."""
+        self._before = self._before or index.read(self.directory).entries
+        with suppress(FileNotFoundError):
+            (self.directory / layout.INDEX).unlink()
+
+    def built(self) -> Descriptor:
+        """What the solve has exported, as BuildKit describes it. Raises ArchiveInvalid, OSError."""
+        entries = index.read(self.directory).entries
+        if not entries:
+            raise ArchiveInvalid("BuildKit has left no image in the layout that it exports to")
+        return entries[-1]
+
+    def keep(self, top: Descriptor, bound: int, check: Callable[[], None]) -> int:
+        """Keep ``top`` and the images before it as far as they fit; the bytes of all their blobs.
+
+        ``bound`` is the whole cache's. Raises OSError, ArchiveInvalid.
+        """
+        tagged = top._replace(annotations={REF_NAME: top.digest.encoded})
+        entries = pruning.newest_last(self._before, tagged)[-LAST:]
+        own = {
+            node.descriptor.digest: node.descriptor
+            for node in layout.reachable(self.directory, top)
+        }
+        size = sum(descriptor.size for descriptor in own.values())
+        plan = pruning.plan(self.directory, entries, max(bound // _SHARE, size), check=check)
+        index.write(self.directory, plan.entries)
+        pruning.remove_others(self.directory, plan.blobs)
+        record = Record.read(self.directory)
+        record.keep_only(plan.blobs)
+        record.write(self.directory)
+        return pruning.disk_usage(self.directory)

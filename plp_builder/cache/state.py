@@ -1,0 +1,245 @@
+"""The daemon's own state, kept between builds: layers, base images, cache mounts.
+
+``$PLP_CACHE_PATH/state/<layout version>`` holds
+
+- ``root``, the daemon's root directory, which belongs to the daemon's user,
+- ``layout``, the images built last as an OCI image layout, which BuildKit exports into,
+- ``made.json``, what the state depends on: a daemon that differs in it begins anew,
+- ``used``, while a build uses the state: the boot in which it does,
+- ``lock``, held for as long.
+
+Nothing in it waits for the disk while a build runs. What has been written is written out before
+``used`` goes, so a state that has it from another boot may have lost something in a power cut
+and is not used again. After a kill in the same boot nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from plp_builder.cache.files import random_name, replace_durably
+from plp_builder.cache.filesystem import carries_overlays, kind
+from plp_builder.cache.lock import locked
+from plp_builder.errors import ArchiveInvalid, StateNotCarried
+from plp_builder.oci import layout
+from plp_builder.users import User, on_the_way
+
+DIRECTORY = "state"
+LAYOUT_VERSION = "1"
+FINGERPRINT = "context"
+"""The file with the fingerprint of the daemon's copy of the build context."""
+
+_ASIDE = "aside-"
+_LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
+_DAEMON_LOCK = "buildkitd.lock"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+class Maker(NamedTuple):
+    """What a state depends on.
+
+    ``ids`` are the subordinate ranges of the daemon's user, since files in the state belong to
+    them; ``options`` what else the daemon was told about its worker.
+    """
+
+    buildkit: str
+    snapshotter: str
+    user: str
+    ids: tuple[tuple[int, int], ...]
+    options: str = ""
+
+
+class State:
+    """A state that this build alone uses, until the context of `opened` ends.
+
+    ``warm`` says whether a daemon has been at work in it, ``tried`` whether its directory is
+    known to carry one.
+    """
+
+    def __init__(self, directory: Path, maker: Maker, user: User) -> None:
+        self.directory = directory
+        self.root = directory / _ROOT
+        self.layout = directory / _LAYOUT
+        self.fingerprint = directory / FINGERPRINT
+        self.warm = False
+        self.tried = False
+        self._maker = maker
+        self._user = user
+
+    def prepare(self) -> str:
+        """Make it ready for a daemon; why an older one was put aside, "" if none was.
+
+        Raises OSError, StateNotCarried.
+        """
+        made = _read(self.directory / _MADE)
+        wanted = json.loads(json.dumps(self._maker))
+        if made.get("maker") == wanted and (refused := made.get("refused")):
+            raise StateNotCarried("The daemon's state cannot be kept", why=[str(refused)])
+        reason = self._why_not(made.get("maker"), wanted)
+        if reason:
+            self.put_aside()
+        self.tried = made.get("maker") == wanted
+        self._make_root()
+        with suppress(OSError):
+            (self.directory / _MADE).unlink() if not self.tried else None
+        replace_durably(self.directory / _USED, _boot().encode())
+        return reason
+
+    def keep_verdict(self, refused: str = "") -> None:
+        """Note that a daemon got by in this directory, or why none can. Never raises."""
+        if self.tried:
+            return
+        verdict = {"maker": self._maker, **({"refused": refused} if refused else {})}
+        with suppress(OSError):
+            replace_durably(self.directory / _MADE, json.dumps(verdict).encode())
+            self.tried = not refused
+
+    def put_aside(self) -> None:
+        """Move what the daemon left out of the way; `remnants` goes with the run. Raises OSError.
+
+        Images in the layout stay, but are verified again.
+        """
+        if self.root.exists():
+            self.root.rename(self.directory / random_name(_ASIDE))
+        for path in (self.fingerprint, self.layout / ".verified.json"):
+            path.unlink(missing_ok=True)
+        self.warm = False
+
+    def renew(self) -> None:
+        """Put it aside and make an empty one. Raises OSError."""
+        self.put_aside()
+        self._make_root()
+
+    def finish(self) -> None:
+        """The state is whole and on the disk: a later boot may trust it. Never raises."""
+        with suppress(OSError):
+            (self.directory / _USED).unlink(missing_ok=True)
+
+    def remnants(self) -> tuple[Path, ...]:
+        """What was put aside, for the daemon's user to remove."""
+        with suppress(OSError):
+            return tuple(path for path in self.directory.iterdir() if path.name.startswith(_ASIDE))
+        return ()
+
+    def _why_not(self, made: object, wanted: object) -> str:
+        if not self.root.exists():
+            return ""
+        used = _text(self.directory / _USED)
+        if used and used != _boot():
+            return "the machine went down while a build used it"
+        if made and made != wanted:
+            return "BuildKit, its user's ids or its options have changed"
+        return ""
+
+    def _make_root(self) -> None:
+        user = self._user
+        self.layout.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            self.root.mkdir(0o700)
+            if user.uid != os.geteuid():
+                os.chown(self.root, user.uid, user.gid)
+        found = self.root.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user.uid:
+            raise StateNotCarried(
+                "The daemon's state cannot be kept",
+                why=[f"{self.root} belongs to uid {found.st_uid}, the daemon is uid {user.uid}'s"],
+            )
+        self.warm = (self.root / _DAEMON_LOCK).exists() if os.geteuid() in {0, user.uid} else True
+
+
+@contextmanager
+def opened(
+    cache: Path,
+    maker: Maker,
+    user: User,
+    *,
+    patience: float,
+    check: Callable[[], None],
+    waiting: Callable[[], None],
+) -> Iterator[State]:
+    """The state below the cache directory, for this build alone.
+
+    It waits up to ``patience`` seconds for another build; ``check`` is called meanwhile and may
+    raise, ``waiting`` once. Raises LockNotFreeError after that, StateNotCarried where no state can
+    be kept.
+    """
+    directory = cache / DIRECTORY / LAYOUT_VERSION
+    with ExitStack() as stack:
+        try:
+            _make(directory)
+            _check_place(directory, user)
+            hold = partial(locked, exclusive=True, check=check, waiting=waiting, patience=patience)
+            stack.enter_context(hold(directory / _LOCK))
+            # A daemon may outlive a killed build for a moment.
+            if (directory / _ROOT / _DAEMON_LOCK).exists():
+                with hold(directory / _ROOT / _DAEMON_LOCK):
+                    pass
+            state = State(directory, maker, user)
+        except OSError as error:
+            raise not_carried(error) from None
+        yield state
+
+
+def _make(directory: Path) -> None:
+    for path in (directory.parent, directory):
+        with suppress(FileExistsError):
+            path.mkdir(0o755)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
+            raise StateNotCarried(
+                "The daemon's state cannot be kept",
+                why=[f"{path} is no directory of uid {os.geteuid()}"],
+            )
+
+
+def _check_place(directory: Path, user: User) -> None:
+    found = kind(Path(os.path.realpath(directory)), _text(_MOUNTS))
+    if not carries_overlays(found):
+        raise StateNotCarried(
+            "The daemon's state cannot be kept",
+            why=[f"{directory} lies on {found}"],
+            hint="Mount a directory or volume of a local disk there.",
+        )
+    closed = next((part for part in on_the_way(directory) if not part.open_to(user)), None)
+    if closed:
+        raise StateNotCarried(
+            "The daemon's state cannot be kept",
+            why=[f"{closed.path} is closed to uid {user.uid}, who runs the daemon"],
+            hint=f"Let everybody enter it: chmod o+x {closed.path}",
+        )
+
+
+def not_carried(error: OSError) -> StateNotCarried:
+    """The failure for what the disk refused."""
+    reason = error.strerror or str(error)
+    return StateNotCarried(
+        "The daemon's state cannot be kept",
+        why=[f"{error.filename}: {reason}" if error.filename else reason],
+    )
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(layout.read_small(path, path.name))
+    except (OSError, ValueError, RecursionError, ArchiveInvalid):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "surrogateescape").strip()
+    except OSError:
+        return ""
+
+
+def _boot() -> str:
+    return _text(_BOOT) or "unknown"
