@@ -13,10 +13,16 @@ from tests.support import layouts
 from tests.support.layouts import Files
 
 LARGE = 10**9
+SETTLED = {".lock", ".verified.json", "blobs", "index.json", "oci-layout"}
+"""What lies in a portable cache that no build is using."""
 
 
 def no_check() -> None:
     return None
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
 
 
 def blobs(directory: Path) -> dict[str, bytes]:
