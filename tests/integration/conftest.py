@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import builder, machine, processes, registry
+from tests.support import builder, machine, processes, registry, scripted_registry
 from tests.support import skopeo as skopeos
 from tests.support.builder import MakeWorkspace, Run, RunBuilder, StartBuilder, Workspace
 from tests.support.machine import Tools, User
 from tests.support.registries import Registries
 from tests.support.registry import Registry
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.skopeo import Skopeo
 
 _HERE = Path(__file__).parent
@@ -125,6 +126,13 @@ def guarded_registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
     """Registries of every kind, each started when a test first asks for it."""
     with ExitStack() as stack:
         yield Registries(tmp_path_factory.mktemp("registries"), stack)
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedRegistry]:
+    """A registry with a password, which fails as a test tells it to."""
+    with scripted_registry.running("basic") as running:
+        yield running
 
 
 @pytest.fixture(params=skopeos.NAMES)

@@ -25,6 +25,7 @@ from plp_builder.errors import (
     Terminated,
 )
 from plp_builder.process import Stop, Watch
+from tests.support.stops import listening
 
 PATIENCE = 60.0
 
@@ -38,12 +39,8 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture
 def stop() -> Iterator[Stop]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    stop = Stop()
-    stop.listen()
-    yield stop
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with listening() as stop:
+        yield stop
 
 
 @pytest.fixture

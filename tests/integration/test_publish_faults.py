@@ -83,21 +83,8 @@ CODES = {"401": 2, "403": 2}
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two platforms with one layer in common and one of their own: an index, as BuildKit's."""
-    files: layouts.Files = {}
-    images = [
-        layouts.add_image(
-            files,
-            [architecture.encode() * 20_000, b"shared layer"],
-            architecture=architecture,
-            platform={"architecture": architecture, "os": "linux"},
-        )
-        for architecture in ("amd64", "arm64")
-    ]
-    index = {"schemaVersion": 2, "mediaType": layouts.INDEX, "manifests": images}
-    entry = layouts.add_json(files, index, layouts.INDEX)
     path = tmp_path / "image.tar"
-    path.write_bytes(layouts.tar_of(layouts.finish(files, entry)))
+    path.write_bytes(layouts.tar_of(layouts.two_platforms(20_000)))
     return path
 
 

@@ -36,21 +36,8 @@ def scripted() -> Iterator[ScriptedRegistry]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """An index of two platforms, as BuildKit makes one."""
-    files: layouts.Files = {}
-    images = [
-        layouts.add_image(
-            files,
-            [architecture.encode() * 50_000, b"shared layer"],
-            architecture=architecture,
-            platform={"architecture": architecture, "os": "linux"},
-        )
-        for architecture in ("amd64", "arm64")
-    ]
-    index = {"schemaVersion": 2, "mediaType": layouts.INDEX, "manifests": images}
-    entry = layouts.add_json(files, index, layouts.INDEX)
     path = tmp_path / "image.tar"
-    path.write_bytes(layouts.tar_of(layouts.finish(files, entry)))
+    path.write_bytes(layouts.tar_of(layouts.two_platforms(50_000)))
     return path
 
 

@@ -136,3 +136,22 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def two_platforms(repeated: int) -> Files:
+    """An index as BuildKit makes one: two platforms with a layer in common and one of their own.
+
+    Each layer of their own holds the platform's name ``repeated`` times.
+    """
+    files: Files = {}
+    images = [
+        add_image(
+            files,
+            [architecture.encode() * repeated, b"shared layer"],
+            architecture=architecture,
+            platform={"architecture": architecture, "os": "linux"},
+        )
+        for architecture in ("amd64", "arm64")
+    ]
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": images}
+    return finish(files, add_json(files, index, INDEX))

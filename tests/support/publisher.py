@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.set_up.step import ROOT
-from tests.support import machine, processes
+from tests.support import layouts, machine, processes
+from tests.support.layouts import Files
 
 PATIENCE = 120.0
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TAGS = {"PLP_TAG": "v1.2.3", "PLP_BRANCH": "main", "PLP_IS_DEFAULT_BRANCH": "true"}
+"""A release on the default branch."""
+NAMES = {"1.2.3", "1.2", "1", "main", "main-0123456", "latest"}
+"""The tags that it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,41 @@ def environment(
         **(given or {}),
     }
     return {name: value for name, value in env.items() if value is not None}
+
+
+def scripted_env(**more: str | None) -> dict[str, str | None]:
+    """A release of ``COMMIT`` to a scripted registry that asks for a password."""
+    return {
+        "PLP_REGISTRY_INSECURE": "true",
+        "PLP_REGISTRY_USERNAME": "publisher",
+        "PLP_REGISTRY_PASSWORD": "a-password",
+        **TAGS,
+        **more,
+    }
+
+
+def write(path: Path, files: Files) -> Path:
+    path.write_bytes(layouts.tar_of(files))
+    return path
+
+
+def image(directory: Path) -> Path:
+    """An archive of one image with two layers, never the same twice."""
+    layers = [os.urandom(9999), b"small"]
+    return write(directory / "image.tar", layouts.image_files(layers=layers))
+
+
+def top(files: Files) -> str:
+    """The digest of the one entry of a layout."""
+    digest: str = json.loads(files["index.json"])["manifests"][0]["digest"]
+    return digest
+
+
+def digest_of(archive: Path) -> str:
+    """The same of an archive, as tar(1) reads it."""
+    command = ["tar", "-xOf", str(archive), "index.json"]
+    index = subprocess.run(command, check=True, capture_output=True).stdout
+    return top({"index.json": index})
 
 
 @contextmanager

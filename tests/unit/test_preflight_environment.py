@@ -19,6 +19,7 @@ ANN = User("ann", 1000, 1000, "/home/ann")
 BOB = User("bob", 1001, 1001, "/home/bob")
 ROOT = User("root", 0, 0, "/root")
 MAPPER = IdMapper("/usr/bin/newuidmap", setuid_root=True, capability=False, nosuid=False)
+
 MACHINE = Facts(
     uid=0,
     gid=0,
@@ -38,6 +39,7 @@ MACHINE = Facts(
     disks=(Disk("space", 10**12, None),),
 )
 """A machine where all is well; the builder runs as root."""
+
 AS_ANN = MACHINE._replace(uid=1000, gid=1000, home="/home/ann", effective=0)
 
 
