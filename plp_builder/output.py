@@ -15,18 +15,23 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from plp_builder.errors import ArchiveInvalid, ArchiveNotWritten
 from plp_builder.oci import archive as oci_archive
-from plp_builder.oci import reference, tar
+from plp_builder.oci import reference, tar, tar_headers
 from plp_builder.oci.archive import DOCKER_MANIFEST, Archive
+from plp_builder.oci.contents import Contents
+from plp_builder.oci.copying import copy
+
+if TYPE_CHECKING:
+    from plp_builder.oci.assembly import Holds
+    from plp_builder.oci.model import Descriptor
 
 MODE = 0o644
 
 _SUFFIX = ".partial"
 _MAX_TAIL = 1024 * 1024
-_COPY_CHUNK = 64 * 1024 * 1024
 
 
 class Output:
@@ -71,15 +76,56 @@ class Output:
         except OSError as error:
             raise self._not_written(error) from error
 
-    def publish(self, check: Callable[[], None], *, references: Iterable[str] = ()) -> Archive:
+    def assemble(
+        self,
+        layout: Path,
+        top: Descriptor,
+        *,
+        names: Iterable[str] = (),
+        archive_format: str = "auto",
+        holds: Holds | None = None,
+        check: Callable[[], None],
+    ) -> None:
+        """Write the image ``top`` of a layout into the file: see `oci.assembly.assemble`.
+
+        What an attempt before has written goes. Raises BlobDamaged, ArchiveInvalid or
+        ArchiveNotWritten.
+        """
+        from plp_builder.oci import assembly
+
+        self.restart()
+        try:
+            assembly.assemble(
+                self.file.fileno(),
+                layout,
+                top,
+                names=names,
+                archive_format=archive_format,
+                holds=holds,
+                check=check,
+            )
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def publish(
+        self,
+        check: Callable[[], None],
+        *,
+        references: Iterable[str] = (),
+        verified: bool = False,
+    ) -> Archive:
         """Verify the archive and put it in its place; what is returned is what lies there.
 
         ``references`` are the image's names: those that manifest.json lacks are added to it.
+        Of an archive that was assembled from ``verified`` blobs only the documents are read again.
         ``check`` is called every few MB and may raise to stop. Raises ArchiveInvalid or
         ArchiveNotWritten; an older archive is then as it was.
         """
         try:
-            found = oci_archive.verify(self.file, check=check)
+            if verified:
+                found = oci_archive.describe(Contents(self.file, check))
+            else:
+                found = oci_archive.verify(self.file, check=check)
             found = _with_names(self.file, found, references)
             self._give_away()
             os.fsync(self.file.fileno())
@@ -169,7 +215,7 @@ class Output:
             unnamed = self.file
             self.file = open(self._open_named(), "r+b", buffering=0)  # noqa: PTH123, SIM115
             with unnamed:
-                _copy(unnamed.fileno(), self.file.fileno())
+                copy(unnamed.fileno(), self.file.fileno(), tar.file_size(unnamed), 0)
             self._give_away()
             os.fsync(self.file.fileno())
         else:
@@ -204,12 +250,6 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _copy(source: int, target: int) -> None:
-    offset = 0
-    while count := os.sendfile(target, source, offset, _COPY_CHUNK):
-        offset += count
-
-
 def _with_names(file: BinaryIO, found: Archive, references: Iterable[str]) -> Archive:
     """The archive with the missing ``references`` added to manifest.json's RepoTags.
 
@@ -227,12 +267,12 @@ def _with_names(file: BinaryIO, found: Archive, references: Iterable[str]) -> Ar
     entries[0]["RepoTags"] = list(tags)
     content = json.dumps(entries, separators=(",", ":")).encode()
     start = member.offset - tar.BLOCK
-    behind = member.offset + member.size + len(tar.padding(member.size))
+    behind = member.offset + member.size + len(tar_headers.padding(member.size))
     if found.size - behind > _MAX_TAIL:
         raise ArchiveInvalid(f"{DOCKER_MANIFEST} is not near the end, where BuildKit puts it")
     tail = tar.read(file, behind, found.size - behind, found.size)
-    header = tar.member_header(DOCKER_MANIFEST, len(content))
-    _write(file, start, header + content + tar.padding(len(content)) + tail)
+    header = tar_headers.file_header(DOCKER_MANIFEST, len(content))
+    _write(file, start, header + content + tar_headers.padding(len(content)) + tail)
     size = tar.file_size(file)
     members = {member.name: member for member in tar.members(file, size)}
     return found._replace(size=size, repo_tags=tags, members=members)

@@ -119,32 +119,6 @@ def refused_link(member: Member) -> ArchiveInvalid:
     return _refused(_LINK, member.name)
 
 
-def member_header(name: str, size: int, *, mode: int = 0o644) -> bytes:
-    """The ustar header of a regular file of root's, dated 1970, as BuildKit writes its own."""
-    fields = (
-        name.encode().ljust(100, b"\0"),
-        b"%07o\0" % mode,
-        b"%07o\0" % 0,
-        b"%07o\0" % 0,
-        b"%011o\0" % size,
-        b"%011o\0" % 0,
-        b" " * 8,
-        b"0",
-        b"\0" * 100,
-        b"ustar\x0000",
-        b"\0" * 64,
-        b"%07o\0" % 0,
-        b"%07o\0" % 0,
-    )
-    header = b"".join(fields).ljust(BLOCK, b"\0")
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
-
-
-def padding(size: int) -> bytes:
-    """The zeros behind ``size`` bytes of content up to the next block."""
-    return b"\0" * (-size % BLOCK)
-
-
 def _refuse_other_formats(file: BinaryIO, size: int) -> None:
     if size == 0:
         raise ArchiveInvalid("The archive is empty")

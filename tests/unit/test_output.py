@@ -9,12 +9,15 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from plp_builder.errors import ArchiveInvalid, ArchiveNotWritten
 from plp_builder.oci.archive import verify
+from plp_builder.oci.layout import BlobDamaged
+from plp_builder.oci.model import Descriptor, parse_descriptor
 from plp_builder.output import open_output
 from tests.support import layouts
 
@@ -338,3 +341,80 @@ def test_a_second_attempt_on_a_disk_that_fails_is_told(tmp_path: Path) -> None:
         with pytest.raises(ArchiveNotWritten) as failed:
             output.restart()
     assert failed.value.why == ("Input/output error",)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> tuple[Path, Descriptor]:
+    """A layout of the image in ``GOOD``, beside the build directory."""
+    files: layouts.Files = {}
+    entry = layouts.add_image(files)
+    layouts.write(tmp_path / "layout", layouts.finish(files, entry))
+    return tmp_path / "layout", parse_descriptor(entry, "the image")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "build").mkdir()
+    return tmp_path / "build"
+
+
+def test_an_assembled_archive_is_published(target: Path, layout: tuple[Path, Descriptor]) -> None:
+    with open_output(target, NAME) as output:
+        output.assemble(*layout, names=["app:1", "app:2"], check=no_check)
+        found = output.publish(no_check, verified=True)
+    assert (found.repo_tags, found.top.digest) == (("app:1", "app:2"), layout[1].digest)
+    with (target / NAME).open("rb") as file:
+        assert verify(file) == found
+    assert left(target) == [NAME]
+
+
+def test_verified_blobs_are_not_read_again(target: Path, layout: tuple[Path, Descriptor]) -> None:
+    """What hashes them again finds what was changed in the archive since; documents always are."""
+    for victim, verified, refused in (
+        (b"layer one", True, False),
+        (b"layer one", False, True),
+        (b'"layers"', True, True),
+    ):
+        with open_output(target, NAME) as output:
+            output.assemble(*layout, check=no_check)
+            output.file.seek(0)
+            where = output.file.read().index(victim)
+            output.file.seek(where)
+            output.file.write(victim.swapcase())
+            with pytest.raises(ArchiveInvalid) if refused else nullcontext():
+                output.publish(no_check, verified=verified)
+
+
+def test_an_assembly_starts_empty(target: Path, layout: tuple[Path, Descriptor]) -> None:
+    with open_output(target, NAME) as output:
+        output.file.write(GOOD * 3)
+        output.assemble(*layout, check=no_check)
+        once = output.publish(no_check)
+    assert once.size == (target / NAME).stat().st_size < 3 * len(GOOD)
+
+
+def test_a_damaged_layout_leaves_the_old_archive(
+    target: Path, layout: tuple[Path, Descriptor]
+) -> None:
+    (target / NAME).write_bytes(b"old")
+    with open_output(target, NAME) as output:
+        with pytest.raises(BlobDamaged):
+            output.assemble(*layout, holds=lambda *_: False, check=no_check)
+        assert (target / NAME).read_bytes() == b"old"
+        output.assemble(*layout, holds=lambda *_: True, check=no_check)
+        output.publish(no_check, verified=True)
+    assert left(target) == [NAME]
+
+
+def test_a_disk_that_is_full_during_the_assembly_is_told(
+    target: Path, layout: tuple[Path, Descriptor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("copy_file_range", "sendfile", "pwrite"):
+        monkeypatch.setattr(os, name, full)
+    with open_output(target, NAME) as output, pytest.raises(ArchiveNotWritten) as failed:
+        output.assemble(*layout, check=no_check)
+    assert failed.value.why == ("No space left on device",)
+    assert left(target) == []
