@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from plp_builder.process import Stop
 from tests.support import builder, machine, processes, registry, scripted_registry
 from tests.support import skopeo as skopeos
 from tests.support.builder import MakeWorkspace, Run, RunBuilder, StartBuilder, Workspace
@@ -16,6 +17,7 @@ from tests.support.registries import Registries
 from tests.support.registry import Registry
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.skopeo import Skopeo
+from tests.support.stops import listening
 
 _HERE = Path(__file__).parent
 
@@ -43,6 +45,13 @@ def tools() -> Mapping[str, Tools]:
 def buildkit(request: pytest.FixtureRequest, tools: Mapping[str, Tools]) -> Tools:
     """Runs the test once with each version of BuildKit."""
     return tools[request.param]
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    """A run's stop that hears the signals of this process."""
+    with listening() as stop:
+        yield stop
 
 
 @pytest.fixture(scope="session")

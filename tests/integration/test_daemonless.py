@@ -25,7 +25,6 @@ from plp_builder.errors import (
     Terminated,
 )
 from plp_builder.process import Stop, Watch
-from tests.support.stops import listening
 
 PATIENCE = 60.0
 
@@ -35,12 +34,6 @@ pytestmark = [
 ]
 
 Start = Callable[..., Daemon]
-
-
-@pytest.fixture
-def stop() -> Iterator[Stop]:
-    with listening() as stop:
-        yield stop
 
 
 @pytest.fixture

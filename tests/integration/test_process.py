@@ -15,16 +15,10 @@ import pytest
 from plp_builder import process, streams, users
 from plp_builder.buildkit import leftovers
 from plp_builder.errors import Interrupted, Terminated, TimedOut, ToolNotFound
-from tests.support.stops import listening, python
+from tests.support.stops import python
 
 ENV = {"PATH": os.environ["PATH"]}
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def stop() -> Iterator[process.Stop]:
-    with listening() as stop:
-        yield stop
 
 
 @pytest.fixture

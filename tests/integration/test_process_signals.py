@@ -14,16 +14,10 @@ import pytest
 
 from plp_builder import process
 from plp_builder.errors import Terminated, TimedOut
-from tests.support.stops import listening, python
+from tests.support.stops import python
 
 ENV = {"PATH": os.environ["PATH"]}
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def stop() -> Iterator[process.Stop]:
-    with listening() as stop:
-        yield stop
 
 
 def test_what_is_stopped_and_what_to_do_next_are_the_callers_words(

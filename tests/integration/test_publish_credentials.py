@@ -15,12 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from scripts.set_up.step import ROOT
-from tests.support import (
-    layouts,
-    machine,
-    processes,
-    scripted_registry,
-)
+from tests.support import layouts, machine, processes, scripted_registry
 from tests.support import skopeo as skopeos
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.skopeo import Skopeo

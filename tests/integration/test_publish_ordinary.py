@@ -14,19 +14,8 @@ import pytest
 from tests.support import machine, processes, publisher
 from tests.support.machine import User
 from tests.support.publisher import digest_of, environment, image, scripted_env
-from tests.support.registries import Clients, GuardedRegistry, Kind, Registries
+from tests.support.registries import Kind, Registries
 from tests.support.scripted_registry import FAULTS, ScriptedRegistry
-
-
-@pytest.fixture
-def registry(guarded_registries: Registries) -> GuardedRegistry:
-    """Debian's, with a password."""
-    return guarded_registries[Kind("docker-registry", "htpasswd")]
-
-
-@pytest.fixture
-def clients(registry: GuardedRegistry, tmp_path: Path) -> Clients:
-    return registry.clients(tmp_path / "clients")
 
 
 @pytest.fixture
@@ -74,12 +63,14 @@ class Ordinary:
 
 
 def test_an_ordinary_user_publishes_without_a_place_to_write(
-    registry: GuardedRegistry, clients: Clients, ordinary: Ordinary
+    guarded_registries: Registries, ordinary: Ordinary, tmp_path: Path
 ) -> None:
     """As in a container: no home, no temporary directory, another user than the archive's."""
+    registry = guarded_registries[Kind("docker-registry", "htpasswd")]
     with ordinary.publish(f"{registry.address}/team/ordinary", registry.env) as process:
         output, _ = process.communicate(timeout=publisher.PATIENCE)
     assert process.returncode == 0, output
+    clients = registry.clients(tmp_path / "clients")
     assert set(clients.digests("team/ordinary").values()) == {digest_of(ordinary.archive)}
 
 

@@ -10,10 +10,7 @@ import pytest
 from plp_builder import process
 from publisher import trust
 from publisher.credentials import AuthFile, Credentials
-from tests.support import (
-    certificates,
-    layouts,
-)
+from tests.support import certificates, layouts
 from tests.support.registries import PROGRAMS, GuardedRegistry, Kind, Registries
 from tests.support.skopeo import Skopeo
 
