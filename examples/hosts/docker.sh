@@ -1,11 +1,13 @@
 #!/bin/sh
 # docker.sh PROJECT REPOSITORY: build a git clone, load the image, publish it.
+# ENGINE=podman does it with Podman.
 set -eu
+engine=${ENGINE:-docker}
 project=$(realpath "$1")
 repository=$2
 out=$(mktemp -d)
 
-docker run --rm --privileged \
+"$engine" run --rm --privileged \
     -v "$project:/source:ro" \
     -v "$out:/build" \
     -v plp-cache:/tmp/cache \
@@ -14,9 +16,9 @@ docker run --rm --privileged \
     -e GIT_SHA="$(git -C "$project" rev-parse HEAD)" \
     plp-container-image-builder
 
-docker load --input "$out/container-image.tar"
+"$engine" load --input "$out/container-image.tar"
 
-docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+"$engine" run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
     --user "$(id -u):$(id -g)" \
     -v "$out:/artifacts:ro" \
     -e PLP_IMAGE_REPOSITORY="$repository" \

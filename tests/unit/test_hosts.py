@@ -26,7 +26,7 @@ def test_the_page_shows_every_file() -> None:
     assert sorted(SHOWN) == NAMES
     assert {
         *("github-actions.yml", "gitlab-ci.yml", "Jenkinsfile", "woodpecker.yml", "drone.yml"),
-        *("docker.sh", "podman.sh"),
+        "docker.sh",
     } <= set(NAMES)
 
 
@@ -53,7 +53,7 @@ def test_it_runs_the_images_of_this_version(name: str) -> None:
     versions = set(re.findall(r"plp-container-image-(?:builder|publisher):([\w.]+)", text))
     versions |= set(re.findall(r"/\.github/actions/\w+@v([\w.]+)", text))
     assert versions <= {__version__}
-    assert versions or name in {"docker.sh", "podman.sh"}
+    assert versions or name == "docker.sh"
     assert {"builder", "publisher"} <= set(
         re.findall(r"container-image-(builder|publisher)", text)
     ) or "/actions/publish" in text
@@ -71,10 +71,6 @@ def test_the_inputs_of_the_workflow_are_there() -> None:
         action = ROOT / f".github/actions/{name}/action.yml"
         known = yaml.safe_load(action.read_text(encoding="utf-8"))["inputs"]
         assert set(given) <= set(known)
-
-
-def test_podman_takes_what_docker_takes() -> None:
-    assert read("podman.sh") == read("docker.sh").replace("docker", "podman")
 
 
 def test_what_is_taken_out_of_the_examples() -> None:
