@@ -1,0 +1,191 @@
+"""What a local directory holds, as far as it takes to tell whether BuildKit's copy of it is stale.
+
+BuildKit compares its copy by mode, size, mtime and link target (tonistiigi/fsutil
+diff_containerd.go); buildctl sends every owner as 0 (BuildKit client/solve.go), and extended
+attributes are sent but not compared. A file's inode, device and ctime tell the rest: whatever
+changes a file changes its ctime, which nobody can set back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+Tree = Mapping[bytes, bytes]
+"""A block of bytes for each directory, by its path below the root, which is ``b""``."""
+
+HEAD = struct.Struct("<Qqq")
+"""A block begins with the directory's inode and ctime and the newest ctime of its files."""
+
+_RECORD = struct.Struct("<IQqQQq?B")
+_LATEST = 2**31 * 10**9
+_KIND, _DIRECTORY, _SOCKET = 0o170000, stat.S_IFDIR, stat.S_IFSOCK
+
+
+class Untrustworthy(Exception):
+    """Why a directory's times and inodes say too little."""
+
+
+class Record(NamedTuple):
+    """One entry of a directory.
+
+    Of a directory only ``mode`` counts and ``inode``, in whose place a digest of its extended
+    attributes stands: its own times change with every file that comes or goes.
+    """
+
+    mode: int
+    size: int
+    mtime: int
+    inode: int
+    device: int
+    ctime: int
+    linked: bool
+    name: bytes
+
+    def may_look_like(self, other: Record) -> bool:
+        """Whether BuildKit may take the one for the other.
+
+        Of two files with several names each it may have compared no size: the second name of a
+        file is sent as a link, without one.
+        """
+        if self.mode != other.mode:
+            return False
+        if self.mode & _KIND == _DIRECTORY:
+            return True
+        return self.mtime == other.mtime and (
+            self.size == other.size or (self.linked and other.linked)
+        )
+
+    def is_same(self, other: Record) -> bool:
+        """Whether the one has the content of the other for certain."""
+        return self[3:6] == other[3:6]
+
+
+def walk(root: bytes, own: Collection[bytes] = ()) -> Tree:
+    """The tree below ``root``, an absolute path without links.
+
+    Paths in ``own`` are left out, and what happens in the directories that hold them is nobody
+    else's doing. Directories that may not be read are empty, for BuildKit's client as well.
+    Raises OSError, Untrustworthy.
+    """
+    own_names: dict[bytes, set[bytes]] = {}
+    for path in own:
+        directory, _, name = path.rpartition(b"/")
+        own_names.setdefault(directory or b"/", set()).add(name)
+    found = os.lstat(root)
+    blocks: dict[bytes, bytes] = {}
+    todo = [(b"", found.st_ino, found.st_ctime_ns)]
+    start = len(root.rstrip(b"/")) + 1
+    while todo:
+        below, inode, ctime = todo.pop()
+        directory = root.rstrip(b"/") + b"/" + below if below else root
+        names = own_names.get(directory)
+        if names or directory in own:
+            inode = ctime = 0
+        blocks[below] = _block(directory, names, (inode, ctime), start, todo)
+    return blocks
+
+
+def _block(
+    directory: bytes,
+    left_out: Collection[bytes] | None,
+    head: tuple[int, int],
+    start: int,
+    todo: list[tuple[bytes, int, int]],
+) -> bytes:
+    parts = [b""]
+    newest = 0
+    pack = _RECORD.pack
+    with (
+        suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+        os.scandir(directory) as entries,
+    ):
+        for entry in entries:
+            name = entry.name
+            if left_out and name in left_out:
+                continue
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            mode, ctime = found.st_mode, found.st_ctime_ns
+            kind = mode & _KIND
+            if kind == _DIRECTORY:
+                path = entry.path
+                todo.append((path[start:], found.st_ino, ctime))
+                parts.append(pack(mode, 0, 0, _attributes(path), 0, 0, False, len(name)) + name)
+                continue
+            mtime = found.st_mtime_ns
+            if not 0 <= mtime < _LATEST:
+                # No file system keeps every such time, so BuildKit's copy may have another.
+                raise Untrustworthy(f"{shown(entry.path[start:])} has an unusual time")
+            if kind == _SOCKET:
+                mode ^= stat.S_IFREG ^ stat.S_IFSOCK  # sent as an empty file
+            newest = max(newest, ctime)
+            linked = found.st_nlink > 1
+            parts.append(
+                pack(
+                    mode, found.st_size, mtime, found.st_ino, found.st_dev, ctime, linked, len(name)
+                )
+                + name
+            )
+    parts[0] = HEAD.pack(*head, newest)
+    return b"".join(parts)
+
+
+def _attributes(path: bytes) -> int:
+    """A digest of a directory's extended attributes, 0 without any."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return 0
+    if not names:
+        return 0
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(names):
+        with suppress(OSError):
+            value = os.getxattr(path, name, follow_symlinks=False)
+            for part in (os.fsencode(name), value):
+                digest.update(len(part).to_bytes(8, "little") + part)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def records(data: bytes, begin: int = HEAD.size) -> Iterator[tuple[Record, bytes]]:
+    """Each entry of a block, with its own bytes. Raises struct.error, ValueError."""
+    size, end = _RECORD.size, len(data)
+    while begin < end:
+        *fields, length = _RECORD.unpack_from(data, begin)
+        after = begin + size + length
+        if after > end:
+            raise ValueError("a record is cut off")
+        yield Record._make((*fields, data[begin + size : after])), data[begin:after]
+        begin = after
+
+
+def newest(block: bytes) -> int:
+    """The newest ctime of the files in a block. Raises struct.error."""
+    return int(HEAD.unpack_from(block)[2])
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path below the root of an entry of a directory."""
+    return directory + b"/" + name if directory else name
+
+
+def holds(tree: Tree, path: bytes) -> bool:
+    """Whether there is something at a path. Raises struct.error, ValueError."""
+    if path in tree:
+        return True
+    directory, _, name = path.rpartition(b"/")
+    block = tree.get(directory)
+    return block is not None and any(record.name == name for record, _ in records(block))
+
+
+def shown(path: bytes) -> str:
+    """A path for people, whatever its bytes."""
+    return path.decode("utf-8", "backslashreplace") or "."
