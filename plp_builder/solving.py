@@ -1,4 +1,4 @@
-"""The solve of one build: begun while the daemon still starts, shown, and explained if it fails."""
+"""The solves of a build: for the image, then for the portable cache."""
 
 from __future__ import annotations
 
@@ -10,82 +10,88 @@ from typing import TYPE_CHECKING, Self
 
 from plp_builder import log, solve
 from plp_builder.buildkit.buildctl import Call
+from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.errors import CacheDamaged, CacheNotUsable, DaemonFailure, StateDamaged
+from plp_builder.preflight import environment
 from plp_builder.progress import Model, Progress, create, failure
 
 if TYPE_CHECKING:
     from plp_builder.buildkit.daemonless import Daemon
-    from plp_builder.cache.portable import BuildCache
-    from plp_builder.output import Output
+    from plp_builder.buildkit.options import Options
+    from plp_builder.caching import Caching
+    from plp_builder.preflight.facts import Facts
     from plp_builder.process import Watch
+    from plp_builder.run import Run
     from plp_builder.settings import Settings
     from plp_builder.solve import SolveRequest
 
 
 class Solving:
-    """A context manager around one solve; leaving it ends what has not come to its end.
+    """Asks one daemon for one solve after another. A context manager; leaving it ends the last.
 
-    Where the daemon listens already, buildctl is called at once and gets ready beside it.
-    ``request`` makes a request of the cache's imports and export.
+    ``stdout`` is the descriptor that an archive goes to, where BuildKit writes one.
     """
 
     def __init__(
         self,
-        request: Callable[..., SolveRequest],
         daemon: Daemon,
-        cache: BuildCache,
-        output: Output | None,
+        settings: Settings,
         watch: Watch,
         environ: Mapping[str, str],
+        stdout: int | None,
     ) -> None:
-        self._request = request
         self._daemon = daemon
-        self._cache = cache
-        self._output = output
+        self._settings = settings
         self._watch = watch
         self._environ = environ
-        self._early = self._call(early=True) if daemon.listens() else None
+        self._stdout = stdout
+        self._call: Call | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._early:
-            self._early.end()
+        self.end()
 
-    def finish(self, settings: Settings) -> Model:
-        """Let the daemon, which is ready, build; once more without a cache that is to blame.
-
-        Raises DaemonDied or BuildFailed.
-        """
-        call = self._early or self._call()
-        while True:
-            model = Model()
-            shown = self._display(settings, model)
-            code = call.finish(shown.feed, partial(self._tick, shown))
-            shown.finish(time.monotonic())
-            if code == 0:
-                return model
-            self._daemon.check()
-            if not self._cache.give_up("\n".join(model.texts)):
-                raise failure.explain(model, dockerfile=str(settings.dockerfile))
-            if self._output:
-                self._output.restart()
-            call = self._call()
-
-    def _call(self, *, early: bool = False) -> Call:
-        wanted = self._request(cache_imports=self._cache.imports, cache_export=self._cache.export)
-        return Call(
+    def begin(self, request: SolveRequest, *, early: bool = False) -> None:
+        """Call buildctl; ``early`` for a daemon that listens but may not serve yet."""
+        self._call = Call(
             self._daemon.endpoint,
-            solve.arguments(wanted),
-            env=solve.environment(wanted, self._environ),
-            stdout=self._output.file.fileno() if self._output else None,
+            solve.arguments(request),
+            env=solve.environment(request, self._environ),
+            stdout=self._stdout,
             watch=self._watch,
             early=early,
         )
 
-    def _display(self, settings: Settings, model: Model) -> Progress:
+    def end(self) -> None:
+        """End what has not come to its end; may be called again."""
+        call, self._call = self._call, None
+        if call:
+            call.end()
+
+    def finish(self, request: SolveRequest, model: Model, *, quiet: bool = False) -> bool:
+        """Let the daemon, which is ready, solve, if it has not begun; whether it succeeded.
+
+        ``model`` takes up what happens. Raises DaemonDied.
+        """
+        if not self._call:
+            self.begin(request)
+        assert self._call  # noqa: S101 - for the type checker
+        shown = self._display(model, quiet=quiet)
+        try:
+            code = self._call.finish(shown.feed, partial(self._tick, shown))
+            shown.finish(time.monotonic())
+            if code:
+                self._daemon.check()
+        finally:
+            self.end()
+        return code == 0
+
+    def _display(self, model: Model, *, quiet: bool) -> Progress:
+        settings = self._settings
         return create(
-            settings.progress,
+            "hidden" if quiet and not settings.debug else settings.progress,
             settings.log_format,
             log.Redacted(sys.stderr),
             log.colourful(sys.stderr, self._environ),
@@ -101,3 +107,91 @@ class Solving:
                 processes=ended,
                 hint="without the process sandbox they would make the build hang",
             )
+
+
+def solve_image(
+    run: Run,
+    options: Options,
+    request: Callable[..., SolveRequest],
+    daemon: Daemon,
+    caching: Caching,
+    solving: Solving,
+    settings: Settings,
+) -> Model:
+    """Solve for the image; again where only what was kept from earlier builds stood in the way.
+
+    ``request`` makes a request of the cache's imports and the layout to export to. Raises
+    DaemonDied, DaemonNotReady, RootlessNotPermitted, BuildFailed.
+    """
+    phases = run.phases
+    while True:
+        try:
+            with phases.part("cache"):
+                caching.begin(dict(request().locals))
+            wanted = request(cache_imports=caching.imports, layout=caching.layout)
+            if daemon.listens() and not caching.doubt:
+                solving.begin(wanted, early=True)
+            daemon.ready(settings.start_timeout)
+            _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
+            model = Model()
+            with phases.part("solve"):
+                caching.settle(daemon.endpoint)
+                done = solving.finish(wanted, model)
+            if done and caching.verify():
+                return model
+            if done:
+                continue
+            said = "\n".join(model.texts)
+            if caching.is_blamed(said):
+                raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
+            if not caching.gives_up(said):
+                raise failure.explain(model, dockerfile=str(settings.dockerfile))
+        except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
+            solving.end()
+            if not run.choice.another(problem):
+                raise
+            daemon.restart(options._replace(root=run.choice.root))
+
+
+def keep(
+    run: Run,
+    request: Callable[..., SolveRequest],
+    daemon: Daemon,
+    caching: Caching,
+    solving: Solving,
+    model: Model,
+) -> None:
+    """Have the daemon leave to later builds what this one made.
+
+    Nothing gets out but a stop.
+    """
+    all_cached = model.steps_cached == model.steps_total
+    if caching.wants_export(all_cached=all_cached):
+        with run.phases.part("portable export"):
+            exported = request(
+                image=False, cache_imports=caching.export_imports, cache_export=caching.export
+            )
+            solving.finish(exported, Model(), quiet=True)
+    with run.phases.part("tidy"):
+        caching.tidy(daemon.endpoint, grown=not all_cached)
+
+
+def _tell_daemon(daemon: Daemon, facts: Facts, caching: Caching, seconds: float) -> None:
+    sandbox, user = daemon.room.sandbox, daemon.room.user
+    log.info(
+        "daemon ready",
+        user=user.name or user.uid if user else "root",
+        sandbox=sandbox.value,
+        cache=caching.kind,
+        seconds=round(seconds, 2),
+    )
+    if sandbox is Sandbox.ROOT:
+        found = environment.who(facts)
+        log.warning("the daemon is not rootless", reason=found.text, hint=found.hint)
+    elif sandbox is Sandbox.NONE:
+        reasons = daemon.weakened or [f"{path} is masked" for path in facts.proc_masks[:1]]
+        log.warning(
+            "build steps run without the process sandbox",
+            reason="; ".join(reasons) or "PLP_BUILDKITD_FLAGS asks for it",
+            hint="in Docker, --security-opt systempaths=unconfined allows it",
+        )

@@ -84,18 +84,25 @@ class Choice:
         return True
 
     def choose(
-        self, settings: Settings, cache: Path, asked: Options, check: Callable[[], None]
+        self, settings: Settings, cache: Path | None, asked: Options, check: Callable[[], None]
     ) -> None:
         """Choose as the settings say, after a wait for another build if need be.
 
-        ``cache`` is the cache directory. Only what ``check`` raises gets out.
+        ``cache`` is the cache directory, if there is one that can be used. Only what ``check``
+        raises gets out.
         """
         self._bound = settings.cache_max_size
-        if settings.cache_strategy not in {"auto", "state"}:
+        if cache is None or settings.cache_strategy not in {"auto", "state"}:
             self._drop()
             return
-        if self.state or self.refusal:
-            return
+        if not (self.state or self.refusal):
+            self._choose(settings, cache, asked, check)
+        if self.refusal:
+            _tell(self.refusal)
+
+    def _choose(
+        self, settings: Settings, cache: Path, asked: Options, check: Callable[[], None]
+    ) -> None:
         elsewhere = [flag for flag in asked.flags if flag.startswith(_ELSEWHERE)]
         patience = settings.cache_lock_timeout
         try:
@@ -109,7 +116,7 @@ class Choice:
             )
         except LockNotFreeError:
             self.refusal = CacheNotUsable(
-                "Another build still uses the daemon's state; this one uses the portable cache",
+                "Another build still uses the daemon's state",
                 why=[f"waited for {patience:g} s (PLP_CACHE_LOCK_TIMEOUT)"],
             )
         except StateNotCarried as refusal:
@@ -127,6 +134,7 @@ class Choice:
         if isinstance(failure, StateNotCarried):
             found.keep_verdict("; ".join(failure.why))
             self.refusal = failure
+            _tell(failure)
             self._drop()
             return True
         damaged = isinstance(failure, StateDamaged | DaemonFailure) and found.warm
@@ -201,6 +209,16 @@ def _maker(facts: Facts, user: User, asked: Options) -> Maker:
 
 def _tell_wait(patience: float) -> None:
     log.info("waiting for another build to leave the daemon's state", at_most=f"{patience:g} s")
+
+
+def _tell(refusal: Failure) -> None:
+    hint = {"hint": refusal.hint} if refusal.hint else {}
+    log.info(
+        f"{refusal.what}: the portable cache is used",
+        name=refusal.name,
+        why="; ".join(refusal.why),
+        **hint,
+    )
 
 
 def _nothing() -> None:

@@ -24,6 +24,17 @@ _SHARE = 4
 """The part of a cache's bound that older images may take, as a divisor."""
 
 
+def built(directory: Path) -> Descriptor:
+    """The image that a solve has exported into a layout, as BuildKit describes it.
+
+    Raises ArchiveInvalid, OSError.
+    """
+    entries = index.read(directory).entries
+    if not entries:
+        raise ArchiveInvalid("BuildKit has left no image in the layout that it exports to")
+    return entries[-1]
+
+
 class Images:
     """The layout of one build, from before the solve until the archive is in its place."""
 
@@ -36,13 +47,6 @@ class Images:
         self._before = self._before or index.read(self.directory).entries
         with suppress(FileNotFoundError):
             (self.directory / layout.INDEX).unlink()
-
-    def built(self) -> Descriptor:
-        """What the solve has exported, as BuildKit describes it. Raises ArchiveInvalid, OSError."""
-        entries = index.read(self.directory).entries
-        if not entries:
-            raise ArchiveInvalid("BuildKit has left no image in the layout that it exports to")
-        return entries[-1]
 
     def keep(self, top: Descriptor, bound: int, check: Callable[[], None]) -> int:
         """Keep ``top`` and the images before it as far as they fit; the bytes of all their blobs.

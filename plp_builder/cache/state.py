@@ -39,6 +39,7 @@ FINGERPRINT = "context"
 _ASIDE = "aside-"
 _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
 _DAEMON_LOCK = "buildkitd.lock"
+_DATABASES = "*.db", "*/*.db", "*/snapshots/*.db"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -117,6 +118,14 @@ class State:
         """Put it aside and make an empty one. Raises OSError."""
         self.put_aside()
         self._make_root()
+
+    def write_databases_out(self) -> None:
+        """See that the daemon's databases are on the disk, all that it changes when nothing is
+        built. Raises OSError."""
+        for pattern in _DATABASES:
+            for path in self.root.glob(pattern):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
 
     def finish(self) -> None:
         """The state is whole and on the disk: a later boot may trust it. Never raises."""

@@ -67,12 +67,15 @@ def create(
     *,
     verbose: bool = False,
 ) -> Progress:
-    """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson).
+    """The watcher for ``PLP_PROGRESS`` (``mode``: auto, plain, quiet, rawjson), or for a solve of
+    which nothing is shown (``hidden``).
 
     It feeds ``model`` and writes to ``stream``; with ``log_format`` json it makes log events
     instead (except rawjson, which passes BuildKit's lines through). Of a quiet build only the
     warnings of the Dockerfile checks are shown. ``verbose`` also shows BuildKit's own short tasks.
     """
+    if mode == "hidden":
+        return _Hidden(model)
     if mode == "rawjson":
         return _RawJson(stream, model)
     sink: Sink
@@ -152,6 +155,23 @@ class _Warnings:
 
     def flush(self) -> None:
         self._sink.flush()
+
+
+class _Hidden:
+    """Feeds the model alone."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def feed(self, line: bytes, now: float) -> None:  # noqa: ARG002
+        for event in parse(line):
+            self._model.apply(event)
+
+    def tick(self, now: float) -> None:
+        pass
+
+    def finish(self, now: float) -> None:  # noqa: ARG002
+        self._model.finish()
 
 
 class _RawJson:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plp_builder.solve.model import CacheExport, LocalCache, SolveRequest
-from plp_builder.solve.options import refusals, request
+from plp_builder.solve.options import refusals, request, wants_docker_manifest
 from plp_builder.solve.words import arguments, environment
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "environment",
     "refusals",
     "request",
+    "wants_docker_manifest",
 ]

@@ -36,11 +36,14 @@ def request(
     contexts: tuple[NamedContext, ...] = (),
     cache_imports: tuple[LocalCache, ...] = (),
     cache_export: CacheExport | None = None,
+    layout: Path | None = None,
+    image: bool = True,
 ) -> SolveRequest:
     """What to ask of BuildKit.
 
     ``paths`` and ``contexts`` come from the preflight checks; ``now`` becomes the image's
-    creation time unless SOURCE_DATE_EPOCH is set.
+    creation time unless SOURCE_DATE_EPOCH is set. The image goes into the OCI layout ``layout``,
+    without one as an archive to buildctl's standard output; without ``image`` nowhere.
     """
     named, local_paths, layouts = _named_contexts(contexts)
     return SolveRequest(
@@ -50,7 +53,7 @@ def request(
         options=(*_options(settings, paths), *named),
         locals=(("context", paths.context), ("dockerfile", paths.dockerfile_dir), *local_paths),
         layouts=layouts,
-        output=_output(settings, now) if "archive" in settings.outputs else (),
+        output=_output(settings, now, layout) if image and "archive" in settings.outputs else (),
         secrets=settings.secrets,
         ssh=settings.ssh,
         entitlements=("network.host",) if settings.network == "host" else (),
@@ -133,12 +136,19 @@ def _steps(settings: Settings) -> Iterator[KeyValue]:
         yield KeyValue("ulimit", limits)
 
 
-def _output(settings: Settings, now: datetime) -> tuple[KeyValue, ...]:
-    """The exporter: `docker` adds the manifest.json that `docker load` wants, for one platform."""
-    archive_format = settings.archive_format
-    if archive_format == "auto":
-        archive_format = "oci" if _is_multi_platform(settings) else "docker"
-    pairs = [KeyValue("type", archive_format), KeyValue("oci-mediatypes", "true")]
+def wants_docker_manifest(settings: Settings) -> bool:
+    """Whether the archive gets the manifest.json that `docker load` wants: for one platform."""
+    if settings.archive_format == "auto":
+        return not _is_multi_platform(settings)
+    return settings.archive_format == "docker"
+
+
+def _output(settings: Settings, now: datetime, layout: Path | None) -> tuple[KeyValue, ...]:
+    """The exporter. `docker` adds manifest.json, which for a layout is the archive's business."""
+    kind = "docker" if layout is None and wants_docker_manifest(settings) else "oci"
+    pairs = [KeyValue("type", kind), KeyValue("oci-mediatypes", "true")]
+    if layout is not None:
+        pairs += [KeyValue("tar", "false"), KeyValue("dest", str(layout))]
     if settings.image:
         pairs.append(KeyValue("name", settings.image[0]))
     if settings.compression != "gzip":

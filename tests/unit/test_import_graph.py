@@ -17,6 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"build"}),
     frozenset({"solving"}),
+    frozenset({"caching", "run"}),
     frozenset({"usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),
@@ -24,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"settings", "manual"}),
     frozenset({"syntax", "process", "oci", "log", "variables", "telling"}),
     frozenset({"redaction"}),
-    frozenset({"values", "terminal", "users", "streams", "naming"}),
+    frozenset({"values", "terminal", "users", "streams", "naming", "phases"}),
     frozenset({"errors", "lazy", "early", ""}),
 )
 """From the street down to the ground: a room may use the floors below its own."""

@@ -1,0 +1,104 @@
+"""Whether what a daemon keeps is damaged, told from a solve's last words and from its blobs.
+
+The words are those of BuildKit 0.21.1 and 0.32.2 for blobs, snapshots and databases that were
+removed, cut, flipped or put back from another day. To blame the state wrongly costs one build
+without it; not to blame it fails every build until somebody deletes it. What a step printed or
+asked for is never looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+_CONTENT = "content/blobs/sha256"
+
+# A RUN instruction is quoted in the words, and may hold any text, on several lines.
+_COMMAND = re.compile(r'process ".*" did not complete successfully', re.DOTALL)
+
+_ELSEWHERE = re.compile(
+    r"did not complete successfully: exit code: "
+    r"|no space left on device|disk quota exceeded|too many open files|cannot allocate memory"
+    r"|resource temporarily unavailable|context canceled|context deadline exceeded"
+    r"|httpReadSeeker|failed to do request|dockerfile parse error"
+    r"|failed to resolve source metadata for \S+ failed commit on ref "  # a registry's answer
+    r'|: "[^"\n]*": not found\s*$'  # COPY and ADD of what is not there
+)
+"""The user's step, resources, network or Dockerfile."""
+
+_PLACE = r"/runc-overlayfs/(?:snapshots|content|cachemounts|executor|metadata|containerdmeta)"
+_REASON = (
+    r"(?:no such file or director|not a directory|is a directory|file exists|directory not empty"
+    r"|stale file handle|structure needs cleaning|input/output error|bad message|file too large"
+    r"|permission denied|read-only file system|not found)"
+)
+
+_BLAMED = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        # A path of the daemon's own, with what is wrong with it.
+        rf"{_PLACE}.*{_REASON}",
+        # A mount whose source is gone, where the daemon names no path (0.21).
+        r"(?:did not complete successfully|\A(?:error: )?failed to solve): "
+        r"no such file or directory\s*\Z",
+        # containerd's content store and metadata.
+        r"content digest sha256:[0-9a-f]{64}: not found",
+        r"blob sha256:[0-9a-f]{64} expected at ",
+        r"children: invalid desc sha256:",
+        r"snapshot \S+ does not exist",
+        r"missing parent \S+ bucket|bucket \S+ does not exist",
+        r"(?:unexpected commit digest|unexpected digest) sha256:",
+        r"unexpected commit size \d+|short read: expected \d+ bytes but got \d+",
+        r"failed to read expected number of bytes: unexpected EOF",
+        r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
+        r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
+        # bbolt.
+        r"failed to open database file|invalid database|file size too small \d+|page \d+ already",
+        # BuildKit's records of what it keeps.
+        r"failed to stat active key during commit|failed to (?:stat|mount) (?:low|upp)er snapshot",
+        r"failed to get (?:dead |deleted )?record \S+|missing uncompressed annotation",
+        r"no blob(?: metadata is stored| set| is stored)? for |no media type is stored for ",
+        r"failed to append image ref metadata|failed to get ref by blob|inconsistent graph state",
+        r"failed to (?:create|delete) lease|lease \S+: not found|failed to add \w+ \S+ to lease",
+    )
+)
+
+
+def blames_state(text: str) -> bool:
+    """Whether buildctl's last words blame what the daemon has kept.
+
+    ``text`` is its final ``error:`` line and what follows. False for what the user's own step,
+    Dockerfile, network or full disk has brought about, and for words that are not known.
+    """
+    words = _COMMAND.sub("process did not complete successfully", text)
+    if _ELSEWHERE.search(words):
+        return False
+    return any(pattern.search(words) for pattern in _BLAMED)
+
+
+def has_empty_blob(root: Path) -> bool:
+    """Whether the content store below a daemon's ``root`` has a blob without content.
+
+    BuildKit takes one for a layer without files where it rewrites timestamps: the only damage
+    seen to give a wrong image instead of an error. False where that cannot be told.
+    """
+    for worker in _directories(root):
+        try:
+            with os.scandir(Path(worker, _CONTENT)) as blobs:
+                for blob in blobs:
+                    found = blob.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode) and not found.st_size:
+                        return True
+        except OSError:
+            continue
+    return False
+
+
+def _directories(root: Path) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []

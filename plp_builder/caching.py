@@ -1,0 +1,260 @@
+"""What a build takes from earlier ones, and leaves to later ones.
+
+With the daemon's state: the state itself, the images beside it, and a portable cache that is kept
+up to date for other machines. Without it the portable cache alone, or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from plp_builder import log, process
+from plp_builder.buildkit import damage, pruning
+from plp_builder.cache import context, images, portable, state
+from plp_builder.cache.context_store import Known
+from plp_builder.cache.files import remove
+from plp_builder.cache.images import Images
+from plp_builder.cache.verification import Record, verify
+from plp_builder.errors import ArchiveInvalid, CacheNotUsable, Failure, StateDamaged, TimedOut
+from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
+
+if TYPE_CHECKING:
+    from plp_builder.buildkit import Endpoint
+    from plp_builder.cache.choice import Choice
+    from plp_builder.cache.context import Fingerprint
+    from plp_builder.cache.portable import BuildCache
+    from plp_builder.cache.state import State
+    from plp_builder.oci.assembly import Holds
+    from plp_builder.oci.model import Descriptor
+    from plp_builder.output import Output
+    from plp_builder.preflight.paths import Paths
+    from plp_builder.settings import Settings
+    from plp_builder.solve import CacheExport, LocalCache
+
+_SYNC_PATIENCE = 600.0
+_SMALLEST_SHARE = 10
+"""The daemon's part of the bound is at least this fraction, however large the images beside it."""
+
+
+class Seen(NamedTuple):
+    """What is needed to remember what the daemon has copied of the build's directories."""
+
+    directories: Mapping[str, Path]
+    known: Known | None
+    before: Fingerprint
+    began: int
+
+
+class Caching:
+    """The caches of one build: a context manager.
+
+    ``check`` is called often and may raise; nothing else gets out, except where a method says so.
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        settings: Settings,
+        paths: Paths,
+        environ: Mapping[str, str],
+        check: Callable[[], None],
+    ) -> None:
+        self._choice = choice
+        self._env = {"PATH": environ.get("PATH", os.defpath)}
+        self._settings = settings
+        self._paths = paths
+        self._check = check
+        self._stack = ExitStack()
+        self._portable: BuildCache | None = None
+        self._images: Images | None = None
+        self._top: Descriptor | None = None
+        self._holds: Holds | None = None
+        self._tried = False
+        self._seen: Seen | None = None
+        self.doubt = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def state(self) -> State | None:
+        """The daemon's state that this build uses, if it does."""
+        return self._choice.state
+
+    @property
+    def imports(self) -> tuple[LocalCache, ...]:
+        """What the solve of the image imports: nothing where the daemon knows already."""
+        return self._portable.imports if self._portable else ()
+
+    @property
+    def layout(self) -> Path | None:
+        """The OCI layout that the image is exported into; without one it becomes a tar at once."""
+        return self._images.directory if self._images else None
+
+    @property
+    def kind(self) -> str:
+        """Which cache it is, in one word."""
+        if self.state:
+            return "state" if self.state.warm else "state, empty"
+        return "portable" if self._portable else "off"
+
+    def begin(self, directories: Mapping[str, Path]) -> None:
+        """Look at what there is, before each attempt. It will read ``directories``, by name.
+
+        ``doubt`` says afterwards why the daemon's copies of them may be stale, if they may.
+        Raises StateNotCarried.
+        """
+        self.doubt = ""
+        self._images = self._seen = None
+        if self.state:
+            try:
+                self._images = Images(self.state.layout)
+                self._images.begin()
+                self._look(self.state, directories)
+            except OSError as error:
+                raise state.not_carried(error) from None
+        if not (self.state and self.state.warm) and not self._portable:
+            self._open_portable()
+
+    def settle(self, endpoint: Endpoint) -> None:
+        """Have the daemon, which is ready, forget what it may have stale copies of.
+
+        Raises StateDamaged.
+        """
+        if self.doubt:
+            log.debug("the build context is read whole", reason=self.doubt)
+            pruning.local_sources(endpoint, self._env)
+
+    def gives_up(self, said: str) -> bool:
+        """Whether a solve failed because of the portable cache, which is done without from now."""
+        return self._portable is not None and self._portable.give_up(said)
+
+    def is_blamed(self, said: str) -> bool:
+        """Whether what a daemon ``said`` of a failed solve speaks of its state."""
+        found = self.state
+        return found is not None and found.warm and damage.blames_state(said)
+
+    def verify(self) -> bool:
+        """Whether the layout, if there is one, holds the image whole.
+
+        Each blob is read once, as long as its file stays the same, or always with
+        PLP_VERIFY=full. Damaged ones are removed, so that the next solve sends them again.
+        Raises ArchiveInvalid where that has been tried, OSError.
+        """
+        if not self.layout:
+            return True
+        self._top = images.built(self.layout)
+        record = Record.read(self.layout)
+        known = record if self._settings.verify != "full" else Record({})
+        damaged: list[BlobDamaged] = []
+        try:
+            needed = [node.descriptor for node in reachable(self.layout, self._top)]
+            damaged += verify(self.layout, needed, known, check=self._check)
+        except BlobDamaged as problem:
+            damaged.append(problem)
+        if damaged and self._tried:
+            raise damaged[0]
+        self._tried = True
+        for blob in damaged:
+            remove(blob_path(self.layout, blob.digest))
+        known.write(self.layout)
+        self._holds = known.holds
+        return not damaged
+
+    def assemble(self, output: Output) -> bool:
+        """Write the image in the layout as an archive; False where there is no layout.
+
+        Raises ArchiveInvalid, ArchiveNotWritten.
+        """
+        if not (self.layout and self._top):
+            return False
+        output.assemble(
+            self.layout,
+            self._top,
+            names=self._settings.image,
+            archive_format=self._settings.archive_format,
+            holds=self._holds,
+            check=self._check,
+        )
+        return True
+
+    def wants_export(self, *, all_cached: bool) -> bool:
+        """Whether the portable cache lacks something of what was built."""
+        if self._settings.cache_strategy == "state" or all_cached:
+            return False
+        if not self._portable:
+            self._open_portable()
+        return self._portable is not None
+
+    @property
+    def export_imports(self) -> tuple[LocalCache, ...]:
+        """What the solve that exports imports: the daemon may lack what it took from there."""
+        return self._portable.imports if self._portable else ()
+
+    @property
+    def export(self) -> CacheExport | None:
+        """Where a solve exports the portable cache to."""
+        return self._portable.export if self._portable else None
+
+    def tidy(self, endpoint: Endpoint, *, grown: bool) -> None:
+        """While the daemon still runs: see that the state stays within its bound.
+
+        ``grown`` is whether anything was built.
+        """
+        if not self.state:
+            return
+        bound, used = self._settings.cache_max_size, 0
+        try:
+            if self._images and self._top:
+                used = self._images.keep(self._top, bound, self._check)
+            if grown:
+                pruning.to_size(endpoint, self._env, max(bound - used, bound // _SMALLEST_SHARE))
+        except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
+            log.warning("the daemon's state could not be tidied up", reason=str(error))
+
+    def finish(self, *, grown: bool) -> None:
+        """The daemon has ended: what it left is kept, and what was exported merged."""
+        if self._portable:
+            self._portable.keep()
+        if self.state:
+            self._remember(self.state)
+            with suppress(Failure, OSError):
+                self._write_out(self.state, grown=grown)
+                self.state.finish()
+
+    def _write_out(self, found: State, *, grown: bool) -> None:
+        """Until all of the state is on the disk, of which the daemon has not waited for anything."""
+        if not grown:
+            found.write_databases_out()
+            return
+        words = ["sync", "--file-system", str(found.root)]
+        done = process.run(words, env=self._env, timeout=_SYNC_PATIENCE)
+        if done.code:
+            raise CacheNotUsable("the state could not be written out")
+
+    def _look(self, found: State, directories: Mapping[str, Path]) -> None:
+        """Whether the daemon's copies of the directories may be stale."""
+        own = (self._paths.cache, self._paths.build / self._settings.archive_name)
+        seen = context.take(directories, [path for path in own if path])
+        known = context.read(found.fingerprint) if found.warm else Known({})
+        self.doubt = seen.doubt(known)
+        found.fingerprint.unlink(missing_ok=True)
+        self._seen = Seen(directories, None if self.doubt else known, seen, context.clock())
+
+    def _remember(self, found: State) -> None:
+        if self._seen:
+            directories, known, before, began = self._seen
+            if learned := context.learn(known, before, context.take(directories), began):
+                learned.write(found.fingerprint)
+
+    def _open_portable(self) -> None:
+        self._portable = self._stack.enter_context(
+            portable.opened(self._settings, self._paths, self._check)
+        )

@@ -1,0 +1,91 @@
+"""What is known of a run while it goes on, and how it is opened: log, room, settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from plp_builder import log
+from plp_builder.buildkit.daemonless import Daemon
+from plp_builder.buildkit.options import foreseen
+from plp_builder.buildkit.room import ROOT, room
+from plp_builder.cache.choice import Choice
+from plp_builder.errors import Failure
+from plp_builder.phases import Phases
+from plp_builder.preflight import environment
+from plp_builder.process import Stop, Watch
+
+if TYPE_CHECKING:
+    from plp_builder.preflight.facts import Facts
+    from plp_builder.settings import Settings
+
+
+class Run(NamedTuple):
+    """``stack`` ends what the run has begun, in reverse, when its time has come."""
+
+    environ: Mapping[str, str]
+    facts: Facts
+    choice: Choice
+    watch: Watch
+    stack: ExitStack
+    phases: Phases
+
+
+def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitStack) -> Run:
+    """A run that has looked at the machine, but not yet at its settings."""
+    watch = stack.enter_context(Watch(stop))
+    facts = environment.read_facts(environ)
+    choice = stack.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
+    return Run(environ, facts, choice, watch, stack, phases)
+
+
+def daemon(run: Run) -> Daemon | Failure:
+    """A daemon in an open room, started if what will be asked of it is known already.
+
+    Or the failure, which is told when its turn has come.
+    """
+    try:
+        environment.check_environment(run.facts)
+        user = environment.daemon_user(run.facts)
+        made = room(user, run.facts.proc_masks, run.environ)
+        found = run.stack.enter_context(Daemon(made, run.environ, run.watch, _debug_line))
+        options = foreseen(run.environ)
+        if options is not None and run.choice.early(run.environ.get("PLP_CACHE_PATH")):
+            found.expect(options._replace(root=run.choice.root))
+        return found
+    except Failure as failure:
+        return failure
+
+
+def settings(environ: Mapping[str, str]) -> Settings:
+    """The settings; from here on the log is as they say. Raises SettingInvalid."""
+    from plp_builder import settings as variables
+
+    found = variables.load(environ)
+    secrets = variables.secret_values(found, environ)
+    if paths := [secret.path for secret in found.secrets if secret.path is not None]:
+        from plp_builder.results.secret_files import secret_file_values
+
+        secrets += secret_file_values(paths)
+    configure_log(environ, found, secrets)
+    return found
+
+
+def configure_log(
+    environ: Mapping[str, str], settings: Settings | None = None, secrets: tuple[str, ...] = ()
+) -> None:
+    """As the settings say; before they are known, as far as the environment can be read."""
+    given = environ.get("PLP_LOG_FORMAT", "").strip().lower()
+    log.configure(
+        settings.log_format if settings else "json" if given == "json" else "console",
+        ("debug" if settings.debug else settings.log_level) if settings else "info",
+        sys.stderr,
+        secrets,
+        colour=log.colourful(sys.stderr, environ),
+    )
+
+
+def _debug_line(line: str) -> None:
+    log.debug("buildkitd", line=line)
