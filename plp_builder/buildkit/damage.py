@@ -41,7 +41,7 @@ _BLAMED = tuple(
         # A path of the daemon's own, with what is wrong with it.
         rf"{_PLACE}.*{_REASON}",
         # A mount whose source is gone, where the daemon names no path (0.21).
-        r"(?:did not complete successfully|\A(?:error: )?failed to solve): "
+        r"(?:did not complete successfully: |\A(?:error: )?(?:failed to solve: )?)"
         r"no such file or directory\s*\Z",
         # containerd's content store and metadata.
         r"content digest sha256:[0-9a-f]{64}: not found",

@@ -1,0 +1,148 @@
+"""Which of buildctl's last words blame the daemon's kept content; all were seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plp_builder.buildkit.damage import blames_state, has_empty_blob
+
+ONE, TWO = "1" * 64, "2" * 64
+ROOT = "/cache/state/1/root/runc-overlayfs"
+SNAPSHOTS = f"{ROOT}/snapshots/snapshots"
+REF = "0tax3mxz6qkrp9jhyyfz6fhe5::jc6k74a23heti3y561gfrww7v"
+GONE = "no such file or directory"
+MOUNT = (
+    f'mount source: "overlay", target: "{ROOT}/cachemounts/buildkit5377", fstype: overlay, flags: 0'
+    f', data: "workdir={SNAPSHOTS}/15/work,upperdir={SNAPSHOTS}/15/fs,lowerdir={SNAPSHOTS}/9/fs:'
+    f'{SNAPSHOTS}/4/fs,index=off", err: '
+)
+RUN = 'process "/bin/sh -c echo a > /b" did not complete successfully: '
+
+DAMAGE = {
+    "blob-missing": f"blob sha256:{ONE} expected at {ROOT}/content/blobs/sha256/{ONE}: "
+    "blob not found: not found",
+    "blob-missing-for-cache": f"failed to get reader: blob sha256:{ONE} expected at "
+    f"{ROOT}/content/blobs/sha256/{ONE}: blob not found: not found",
+    "blob-short": "short read: expected 1064332 bytes but got 532166: unexpected EOF",
+    "blob-short-0.21": "failed to read expected number of bytes: unexpected EOF",
+    "blob-flipped": f'failed commit on ref "layer-sha256:{ONE}": commit failed: rpc error: code = '
+    f"FailedPrecondition desc = unexpected commit digest sha256:{TWO}, expected sha256:{ONE}: "
+    "failed precondition",
+    "blob-flipped-in-archive": f"unexpected digest sha256:{TWO} copied",
+    "manifest-short": f"children: invalid desc sha256:{ONE}: unexpected end of JSON input",
+    "blob-unknown": f"content digest sha256:{ONE}: not found",
+    "snapshot-missing": f"failed to walk: resolve : lstat {SNAPSHOTS}/3: {GONE}",
+    "snapshot-of-dockerfile-missing": "failed to read dockerfile: failed to walk: resolve : "
+    f"lstat {SNAPSHOTS}/1/fs: {GONE}",
+    "snapshot-a-file": f"failed to walk: stat {SNAPSHOTS}/3/fs: not a directory",
+    "parent-missing": "failed to prepare ly57f45eg1zqe25ef5qbxvtdu as 2gdib936f8qkfkcqgsh4clt0j: "
+    f"failed to stat parent: stat {SNAPSHOTS}/9/fs: {GONE}",
+    "copy-from-missing": "failed to compute cache key: failed to calculate checksum of ref "
+    f"{REF}: failed to mount /tmp/buildkit-mount1442214427: [{{Type:overlay Source:overlay "
+    f"Target: Options:[lowerdir={SNAPSHOTS}/5/fs:{SNAPSHOTS}/4/fs index=off]}}]: {GONE}",
+    "mount-missing": MOUNT + GONE,
+    "mount-of-run-missing": RUN + MOUNT + GONE,
+    "mount-missing-0.21": GONE,
+    "mount-of-run-missing-0.21": RUN + GONE,
+    "snapshot-unknown": "failed to prepare msd4gybpdr9p7sd939haqsm25 as ji04yys9pi5xaevj58rs3ih6x: "
+    "parent snapshot msd4gybpdr9p7sd939haqsm25 does not exist: not found",
+    "snapshots-emptied": "failed to prepare msd4gybpdr9p7sd939haqsm25 as zhhymwwzhlmfeah2sf4mgsu2q:"
+    ' failed to create snapshot: missing parent "buildkit/10/msd4gybpdr9p7sd939haqsm25" bucket: '
+    "not found",
+    "snapshot-twice": "failed to read dockerfile: failed to prepare  as t4l6xka1eumxtdnqlgneb6i11: "
+    f"failed to rename: rename {SNAPSHOTS}/new-3971118844 {SNAPSHOTS}/1: file exists",
+    "database-short": "failed to read dockerfile: failed to prepare  as omaftfzejwvzeyldbf7suz99p: "
+    "failed to open database file: file size too small 4096",
+    "database-zero": "failed to read dockerfile: failed to prepare  as xsmnbeltvyy9c3kb3b3zwr2wp: "
+    "failed to open database file: invalid database",
+    "database-a-directory": "failed to prepare  as lb1f5fwflobduakem8hy5rg7g: failed to open "
+    f"database file: open {ROOT}/snapshots/metadata.db: is a directory",
+    "database-flipped": "failed to prepare msd4gybpdr9p7sd939haqsm25 as ulgf9ipfaitousakfe189boy9: "
+    f"commit failed: write {ROOT}/snapshots/metadata.db: file too large",
+}
+
+WORDS = (*DAMAGE.values(), "invalid database", f"lstat {SNAPSHOTS}/1: {GONE}")
+"""What a step may print, or be asked to run."""
+
+IMAGE = "127.0.0.1:40019/x"
+OTHERS = {
+    "nothing": "",
+    "exit-code": RUN + "exit code: 1",
+    "killed": RUN + "exit code: 137",
+    "no-user": RUN + "unable to find user nobody: no matching entries in passwd file",
+    "no-mount-source": RUN + f"open /nope: {GONE}",
+    "not-a-directory": "mkdir /w: not a directory",
+    "copy": "failed to compute cache key: failed to calculate checksum of ref "
+    f'{REF}: "/missing": not found',
+    "copy-words": "failed to compute cache key: failed to calculate checksum of ref "
+    f'{REF}: "{SNAPSHOTS}/1: {GONE}": not found',
+    "base-unknown-host": "registry.invalid/x: failed to resolve source metadata for "
+    'registry.invalid/x:latest: failed to do request: Head "https://registry.invalid/v2/x": dial '
+    "tcp: lookup registry.invalid: no such host",
+    "base-without-config": f"{IMAGE}: failed to resolve source metadata for {IMAGE}:latest: failed "
+    f"to copy: httpReadSeeker: failed open: could not fetch content descriptor sha256:{ONE} "
+    "(application/vnd.oci.image.config.v1+json) from remote: not found",
+    "base-500": f"{IMAGE}: failed to resolve source metadata for {IMAGE}:latest: unexpected status "
+    f"from HEAD request to http://{IMAGE}: 500 Internal Server Error",
+    "base-other-digest": f"{IMAGE}@sha256:{TWO}: failed to resolve source metadata for "
+    f'{IMAGE}@sha256:{TWO}: failed commit on ref "manifest-sha256:{TWO}": unexpected commit digest '
+    f"sha256:{ONE}, expected sha256:{TWO}: failed precondition",
+    "secret": "secret x: not found",
+    "ssh": 'no SSH key "" forwarded from the client',
+    "syntax": "dockerfile parse error on line 4: unknown instruction: RUNN (did you mean RUN?)",
+    "target": 'target stage "x" could not be found',
+    "add-404": "failed to load cache key: invalid response status 404",
+    "add-cut-off": "failed to load cache key: unexpected EOF",
+    "add-checksum": f"digest mismatch sha256:{ONE}: sha256:{TWO}",
+    "add-git": "failed to load cache key: error fetching default branch for repository x: git "
+    "stderr:\nfatal: repository 'x' not found\n: exit status 128",
+    "add-broken-archive": "unexpected EOF",
+    "disk-full": "failed to prepare  as xsmnbeltvyy9c3kb3b3zwr2wp: failed to create temp dir: "
+    f"mkdir {SNAPSHOTS}/new-1: no space left on device",
+    "disk-full-by-lease": "failed to create lease: write /x: no space left on device",
+    "stopped": "failed to create lease: context canceled",
+    "daemon-gone": "failed to receive status: rpc error: code = Unavailable desc = error reading "
+    "from server: EOF",
+    "too-many-layers": MOUNT + "invalid argument",
+}
+
+
+@pytest.mark.parametrize("before", ["error: failed to solve: ", "failed to solve: ", ""])
+@pytest.mark.parametrize("words", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_blamed_on_the_state(words: str, before: str) -> None:
+    assert blames_state(f"{before}{words}\n")
+
+
+@pytest.mark.parametrize("words", OTHERS.values(), ids=OTHERS)
+def test_nothing_else_is(words: str) -> None:
+    assert not blames_state(f"error: failed to solve: {words}\n")
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("end", ["exit code: 1", f"open /nope: {GONE}"])
+def test_what_a_step_was_asked_to_run_is_never_looked_at(words: str, end: str) -> None:
+    command = f'echo \\"{words}\\"\n{words}\n'
+    said = f'process "/bin/sh -c {command}" did not complete successfully: {end}'
+    assert not blames_state(f"error: failed to solve: {said}")
+
+
+def blob(root: Path, worker: str, name: str, data: bytes) -> None:
+    directory = root / worker / "content/blobs/sha256"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(data)
+
+
+def test_a_blob_without_content_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "cache.db").touch()
+    blob(tmp_path, "runc-overlayfs", ONE, b"layer")
+    assert not has_empty_blob(tmp_path)
+    blob(tmp_path, "runc-overlayfs", TWO, b"")
+    assert has_empty_blob(tmp_path)
+
+
+def test_where_nothing_is_kept_no_blob_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "runc-overlayfs").mkdir()
+    assert not has_empty_blob(tmp_path)
+    assert not has_empty_blob(tmp_path / "missing")
