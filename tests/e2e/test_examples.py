@@ -35,7 +35,6 @@ ARG VERSION=0
 RUN --mount=type=cache,target=/kept echo "$VERSION" > /version
 FROM scratch
 """
-SAYS_SO = 'RUN echo built > /result\nCMD ["/bin/busybox", "cat", "/result"]\n'
 SECRET = "a-secret-that-nothing-may-show-8461"
 
 
