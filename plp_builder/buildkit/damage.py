@@ -41,7 +41,7 @@ _BLAMED = tuple(
         # A path of the daemon's own, with what is wrong with it.
         rf"{_PLACE}.*{_REASON}",
         # A mount whose source is gone, where the daemon names no path (0.21).
-        r"(?:did not complete successfully: |\A(?:error: )?(?:failed to solve: )?)"
+        r"(?:did not complete successfully: |\A(?:failed to solve: )?)"
         r"no such file or directory\s*\Z",
         # containerd's content store and metadata.
         r"content digest sha256:[0-9a-f]{64}: not found",
@@ -54,6 +54,9 @@ _BLAMED = tuple(
         r"failed to read expected number of bytes: unexpected EOF",
         r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
         r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
+        # A base image's manifest and configuration.
+        r"failed to resolve source metadata for \S+ (?:unexpected end of JSON|invalid character)",
+        r"mismatched image rootfs and manifest layers",
         # bbolt.
         r"failed to open database file|invalid database|file size too small \d+|page \d+ already",
         # BuildKit's records of what it keeps.
@@ -69,10 +72,12 @@ _BLAMED = tuple(
 def blames_state(text: str) -> bool:
     """Whether buildctl's last words blame what the daemon has kept.
 
-    ``text`` is its final ``error:`` line and what follows. False for what the user's own step,
-    Dockerfile, network or full disk has brought about, and for words that are not known.
+    Of ``text`` the line that begins with ``error:`` and what follows is looked at, or all of it
+    where there is none. False for what the user's own step, Dockerfile, network or full disk has
+    brought about, and for words that are not known.
     """
-    words = _COMMAND.sub("process did not complete successfully", text)
+    _, mark, last = f"\n{text}".partition("\nerror: ")
+    words = _COMMAND.sub("process did not complete successfully", last if mark else text)
     if _ELSEWHERE.search(words):
         return False
     return any(pattern.search(words) for pattern in _BLAMED)

@@ -12,6 +12,7 @@ ONE, TWO = "1" * 64, "2" * 64
 ROOT = "/cache/state/1/root/runc-overlayfs"
 SNAPSHOTS = f"{ROOT}/snapshots/snapshots"
 REF = "0tax3mxz6qkrp9jhyyfz6fhe5::jc6k74a23heti3y561gfrww7v"
+IMAGE = "127.0.0.1:40019/x"
 GONE = "no such file or directory"
 MOUNT = (
     f'mount source: "overlay", target: "{ROOT}/cachemounts/buildkit5377", fstype: overlay, flags: 0'
@@ -32,6 +33,12 @@ DAMAGE = {
     "failed precondition",
     "blob-flipped-in-archive": f"unexpected digest sha256:{TWO} copied",
     "manifest-short": f"children: invalid desc sha256:{ONE}: unexpected end of JSON input",
+    "base-image-short": f"{IMAGE}: failed to resolve source metadata for {IMAGE}:latest: "
+    "unexpected end of JSON input",
+    "base-image-missing": f"{IMAGE}: failed to resolve source metadata for {IMAGE}:latest: blob "
+    f"sha256:{ONE} expected at {ROOT}/content/blobs/sha256/{ONE}: blob not found: not found",
+    "base-image-flipped": "failed to load cache key: mismatched image rootfs and manifest layers "
+    f"[sha256:{ONE}]: invalid rootfs",
     "blob-unknown": f"content digest sha256:{ONE}: not found",
     "snapshot-missing": f"failed to walk: resolve : lstat {SNAPSHOTS}/3: {GONE}",
     "snapshot-of-dockerfile-missing": "failed to read dockerfile: failed to walk: resolve : "
@@ -66,7 +73,6 @@ DAMAGE = {
 WORDS = (*DAMAGE.values(), "invalid database", f"lstat {SNAPSHOTS}/1: {GONE}")
 """What a step may print, or be asked to run."""
 
-IMAGE = "127.0.0.1:40019/x"
 OTHERS = {
     "nothing": "",
     "exit-code": RUN + "exit code: 1",
@@ -126,6 +132,13 @@ def test_what_a_step_was_asked_to_run_is_never_looked_at(words: str, end: str) -
     command = f'echo \\"{words}\\"\n{words}\n'
     said = f'process "/bin/sh -c {command}" did not complete successfully: {end}'
     assert not blames_state(f"error: failed to solve: {said}")
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_nor_is_the_excerpt_of_the_dockerfile(words: str) -> None:
+    excerpt = f"Dockerfile:2\n----\n   2 | >>> RUN echo {words} && false\n----\n"
+    assert not blames_state(f"{excerpt}error: failed to solve: {RUN}exit code: 1")
+    assert not blames_state(f"{excerpt}error: failed to solve: secret x: not found")
 
 
 def blob(root: Path, worker: str, name: str, data: bytes) -> None:
