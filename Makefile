@@ -3,8 +3,9 @@
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/bin:$(PATH)
-# Where `make bench` looks and what pytest gets besides: make unit PYTEST="-k cache"
+# What pytest and the benchmarks get besides: make unit PYTEST="-k cache", make bench BENCH=--help
 PYTEST ?=
+BENCH ?=
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,8 +38,8 @@ e2e: setup ## Tests of the images in a Docker engine, which is started where non
 soak: setup ## The long tests: many rounds of killing, corrupting and racing
 	$(VENV)/pytest tests/integration tests/e2e -m soak --timeout=3600 $(PYTEST)
 
-bench: setup ## Measure builds and publications beside upstream's own tools
-	$(VENV)/python -m benchmarks
+bench: setup ## Measure builds, rebuilds and publications beside other tools; QUICK=1: 5 minutes
+	$(VENV)/python -m benchmarks $(BENCH)
 
 image: setup ## Build both container images natively; archives in build/
 	@scripts/timed "make image" $(VENV)/python -m scripts.images

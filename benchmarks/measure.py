@@ -41,8 +41,15 @@ class Spread(NamedTuple):
         return self.high - self.low
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, memory: bool = False) -> Run:
-    """Run a program to its end.
+def run(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    *,
+    memory: bool = False,
+    timeout: float | None = None,
+) -> Run:
+    """Run a program to its end; one that takes longer than ``timeout`` seconds is ended.
 
     With ``memory`` its own high-water mark is read every 5 ms from /proc/PID/status (VmHWM,
     proc_pid_status(5)). The kernel's account at the end (``ru_maxrss`` of wait4(2)) would
@@ -63,11 +70,23 @@ def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, memory: bool 
             while child.poll() is None:
                 peak = max(peak, high_water_mark(child.pid))
                 time.sleep(POLL)
-        code = child.wait()
+        code = _wait(child, timeout)
         seconds = time.perf_counter() - started
         output.seek(max(0, os.fstat(output.fileno()).st_size - TAIL))
         text = output.read().decode("utf-8", "replace") if code else ""
     return Run(code, seconds, peak, text)
+
+
+def _wait(child: subprocess.Popen[bytes], timeout: float | None) -> int:
+    try:
+        return child.wait(timeout)
+    except subprocess.TimeoutExpired:
+        child.terminate()
+    try:
+        return child.wait(30) or 1
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def high_water_mark(pid: int) -> int:

@@ -1,0 +1,1 @@
+"""Builds and rebuilds of larger projects, side by side with other builders."""

@@ -1,0 +1,77 @@
+"""The rounds of all workloads, as many as time allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.rebuild import places, plan
+from benchmarks.rebuild.arena import Arena
+from benchmarks.rebuild.record import Record
+from benchmarks.rebuild.turn import Cast, Turn
+from benchmarks.rebuild.workloads import FIRST, Workload
+
+
+class Options(NamedTuple):
+    """``scenarios`` empty: the usual ones of each workload; ``minutes``: no further round is
+    begun that would not end by then."""
+
+    rounds: int
+    minutes: float
+    scenarios: frozenset[str]
+
+
+def rounds(
+    directory: Path, cast: Cast, workloads: Sequence[Workload], options: Options, record: Record
+) -> None:
+    """All rounds that fit, below ``directory``; an interrupt ends them, what was seen stays."""
+    arenas: dict[str, Arena] = {}
+    by_name = {workload.name: workload for workload in workloads}
+    took: dict[str, list[float]] = {name: [] for name in by_name}
+    began = time.monotonic()
+    try:
+        for unit in plan.units(options.rounds, list(by_name)):
+            left = options.minutes * 60 - (time.monotonic() - began)
+            name = unit.workload
+            if not plan.fits(took[name], left):
+                continue
+            if name not in arenas:
+                subjects = list(cast.subjects.values())
+                arenas[name] = Arena(directory / name, by_name[name], subjects)
+            seconds = one(cast, arenas[name], record, unit.number, options.scenarios)
+            took[name].append(seconds)
+    except KeyboardInterrupt:
+        record.notes.append("interrupted")
+    record.notes += [
+        f"{name}: {len(done)} of {options.rounds} rounds, no more fitted into "
+        f"{options.minutes:g} minutes"
+        for name, done in took.items()
+        if len(done) < options.rounds
+    ]
+    for arena in arenas.values():
+        for name, subject in cast.subjects.items():
+            subject.forget(arena.places[name])
+            places.remove(subject.around.stage, arena.places[name].home)
+
+
+def one(cast: Cast, arena: Arena, record: Record, number: int, asked: Collection[str]) -> float:
+    """Round ``number`` of a workload; its seconds without what only the first one has."""
+    began, extra = time.monotonic(), 0.0
+    workload = arena.workload
+    entrants = [subject.entrant() for subject in cast.subjects.values()]
+    scenarios = plan.wanted(workload.name, workload.dependencies is not None, asked)
+    steps = plan.steps(number, scenarios, entrants)
+    saving = plan.saving(steps, entrants)
+    arena.edit(code=FIRST, dependencies=FIRST)
+    for name, subject in cast.subjects.items():
+        subject.forget(arena.places[name])
+    turn = Turn(cast, arena, record, number)
+    for step in steps:
+        started = time.monotonic()
+        turn.take(step, saving)
+        extra += time.monotonic() - started if step.scenario.once else 0.0
+    for name in saving:
+        places.remove(cast.subjects[name].around.stage, arena.saved(name))
+    return time.monotonic() - began - extra
