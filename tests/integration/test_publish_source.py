@@ -19,7 +19,8 @@ import pytest
 from plp_builder.errors import ResourcesExhausted
 from plp_builder.oci import artifact
 from plp_builder.oci.artifact import Artifact
-from publisher.source import HEAD_LIMIT, MAX_CONNECTIONS, TLS_HANDSHAKE, Source
+from plp_builder.oci.serving import HEAD_LIMIT, MAX_CONNECTIONS, TLS_HANDSHAKE
+from publisher.source import Source
 from tests.support import layouts, processes
 
 PATIENCE = 20.0

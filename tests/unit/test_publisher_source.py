@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from plp_builder.oci.artifact import Artifact, Blob
+from plp_builder.oci.distribution import Reply, Request, parse
 from plp_builder.oci.model import INDEX_TYPE, MANIFEST_TYPE, Descriptor, Digest
-from publisher.source import Reply, Request, answer, parse
+from publisher.source import answer
 
 KEY = "Basic a2V5"
 MANIFEST = Digest("sha256:" + "a" * 64)
