@@ -22,7 +22,7 @@ Tree = Mapping[bytes, bytes]
 HEAD = struct.Struct("<Qqq")
 """A block begins with the directory's inode and ctime and the newest ctime of its files."""
 
-_RECORD = struct.Struct("<IQqQQq?B")
+_RECORD = struct.Struct("<IQqQQqB")
 _LATEST = 2**31 * 10**9
 _KIND, _DIRECTORY, _SOCKET = 0o170000, stat.S_IFDIR, stat.S_IFSOCK
 
@@ -35,7 +35,8 @@ class Record(NamedTuple):
     """One entry of a directory.
 
     Of a directory only ``mode`` counts and ``inode``, in whose place a digest of its extended
-    attributes stands: its own times change with every file that comes or goes.
+    attributes stands: its own times change with every file that comes or goes. Of a file they
+    are told by ctime.
     """
 
     mode: int
@@ -44,22 +45,11 @@ class Record(NamedTuple):
     inode: int
     device: int
     ctime: int
-    linked: bool
     name: bytes
 
     def may_look_like(self, other: Record) -> bool:
-        """Whether BuildKit may take the one for the other.
-
-        Of two files with several names each it may have compared no size: the second name of a
-        file is sent as a link, without one.
-        """
-        if self.mode != other.mode:
-            return False
-        if self.mode & _KIND == _DIRECTORY:
-            return True
-        return self.mtime == other.mtime and (
-            self.size == other.size or (self.linked and other.linked)
-        )
+        """Whether BuildKit may take the one for the other."""
+        return self[:3] == other[:3]
 
     def is_same(self, other: Record) -> bool:
         """Whether the one has the content of the other for certain."""
@@ -118,7 +108,7 @@ def _block(
             if kind == _DIRECTORY:
                 path = entry.path
                 todo.append((path[start:], found.st_ino, ctime))
-                parts.append(pack(mode, 0, 0, _attributes(path), 0, 0, False, len(name)) + name)
+                parts.append(pack(mode, 0, 0, _attributes(path), 0, 0, len(name)) + name)
                 continue
             mtime = found.st_mtime_ns
             if not 0 <= mtime < _LATEST:
@@ -127,11 +117,8 @@ def _block(
             if kind == _SOCKET:
                 mode ^= stat.S_IFREG ^ stat.S_IFSOCK  # sent as an empty file
             newest = max(newest, ctime)
-            linked = found.st_nlink > 1
             parts.append(
-                pack(
-                    mode, found.st_size, mtime, found.st_ino, found.st_dev, ctime, linked, len(name)
-                )
+                pack(mode, found.st_size, mtime, found.st_ino, found.st_dev, ctime, len(name))
                 + name
             )
     parts[0] = HEAD.pack(*head, newest)

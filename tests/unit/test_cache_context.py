@@ -151,14 +151,6 @@ def test_an_owner_is_nothing_that_buildkit_compares(root: Path) -> None:
     assert take(root).doubt(known) == "below/file looks unchanged, but is not"
 
 
-def test_the_size_of_a_second_name_does_not_count(root: Path) -> None:
-    """BuildKit sends no size with it, so its own copy is the one before."""
-    os.link(root / "file", root / "second")
-    before = built(root)
-    write(root / "file", "longer than before")
-    assert take(root).doubt(before) == "file looks unchanged, but is not"
-
-
 def test_a_copy_from_several_builds_ago_counts(root: Path) -> None:
     first = built(root)
     write(root / "file", "dddd", TIME + 1)
@@ -354,6 +346,18 @@ def test_history_does_not_hold_what_is_there(root: Path) -> None:
     (older,) = known.places["context"].older.values()
     assert older.count(b"file") == 3
     assert b"other" not in older
+
+
+def test_history_of_two_in_turn_does_not_grow(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write(other / "file", "xxxx", TIME + 1)
+    known = built(other, built(root))
+    sizes = set()
+    for _ in range(3):
+        known = built(other, built(root, known))
+        assert known is not None
+        sizes.add(sum(map(len, known.places["context"].older.values())))
+    assert len(sizes) == 1
 
 
 def test_what_was_written_is_read(root: Path, tmp_path: Path) -> None:
