@@ -22,9 +22,9 @@ MAX_OTHERS = 3
 class Inspection(NamedTuple):
     """What was found.
 
-    ``imports`` are the usable entries and ``needed`` all blobs that they reach. ``damage`` has
-    a line for each thing that is wrong; ``sound`` are the entries to keep then, and
-    ``damaged_paths`` what has to be put aside.
+    ``imports`` are the usable entries, ``own`` whether this image's is among them, and ``needed``
+    all blobs that they reach. ``damage`` has a line for each thing that is wrong; ``sound`` are
+    the entries to keep then, and ``damaged_paths`` what has to be put aside.
     """
 
     imports: tuple[Descriptor, ...] = ()
@@ -32,6 +32,7 @@ class Inspection(NamedTuple):
     damage: tuple[str, ...] = ()
     sound: tuple[Descriptor, ...] = ()
     damaged_paths: tuple[Path, ...] = ()
+    own: bool = False
 
 
 def inspect(directory: Path, tag: str, record: Record, *, check: Callable[[], None]) -> Inspection:
@@ -59,7 +60,8 @@ def inspect(directory: Path, tag: str, record: Record, *, check: Callable[[], No
         )
     own = [entry for entry in found.entries if index.tag_of(entry) == tag]
     chosen = own or list(reversed(found.entries))[:MAX_OTHERS]
-    return _inspect_entries(directory, found.entries, chosen, record, check)
+    inspected = _inspect_entries(directory, found.entries, chosen, record, check)
+    return inspected._replace(own=bool(own))
 
 
 def put_aside(directory: Path, found: Inspection, aside: Path, *, first: bool) -> None:

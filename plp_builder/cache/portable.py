@@ -1,26 +1,28 @@
 """The portable layer cache: an OCI layout in $PLP_CACHE_PATH/buildkit that builds share.
 
-`opened` is what a build needs of it; `staging` has the mechanics.
+`opened` is what a build needs of it; `staging` and `merging` have the mechanics.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from plp_builder import log
-from plp_builder.cache import read_only, staging
+from plp_builder.cache import merging, read_only, staging
 from plp_builder.cache.identity import identity
 from plp_builder.cache.staging import Staged
-from plp_builder.errors import CacheNotUsable, Failure
-from plp_builder.solve import CacheExport, LocalCache
+from plp_builder.errors import CacheNotUsable, Failure, ResourcesExhausted
+from plp_builder.solve.model import CacheExport, CacheImport, LocalCache, RegistryCache
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from plp_builder.cache.read_only import ReadOnly
+    from plp_builder.cache.serving import CacheRegistry
+    from plp_builder.oci.model import Descriptor
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
 
@@ -28,27 +30,79 @@ _GONE = re.compile(r"\bcontent sha256:[0-9a-f]{64}: not found")
 
 
 class BuildCache:
-    """The cache of one build. Without a usable cache it imports and exports nothing."""
+    """The cache of one build. Without a usable cache it imports and exports nothing.
+
+    ``layout`` is the OCI layout to export the image into, so that neither the image nor the cache
+    sends a blob that is there; None where there is none.
+    """
 
     def __init__(
         self, settings: Settings, found: Staged | ReadOnly | None, check: Callable[[], None]
     ) -> None:
+        self._found = found
         self._staged = staged = found if isinstance(found, Staged) else None
         self._check = check
         self._max_size = settings.cache_max_size
-        self.imports: tuple[LocalCache, ...] = ()
+        self._registry: CacheRegistry | None = None
+        self._unchanged = False
+        self.imports: tuple[CacheImport, ...] = ()
         self.export: CacheExport | None = None
+        self.layout: Path | None = None
         if found and not settings.no_cache:
             self.imports = tuple(LocalCache(path, digest) for path, digest in found.imports)
-        self._direct = any(found and cache.path == found.layout for cache in self.imports)
+        self._direct = bool(self.imports and found and found.imports[0].path == found.layout)
         if staged:
             self.export = CacheExport(staged.directory, staged.tag, settings.cache_mode)
+            self.layout = staged.directory
+
+    def serve(self, readers: frozenset[int]) -> None:
+        """Have the imports come from a registry on loopback, which lasts until `close` or `keep`.
+
+        To the users with the ids ``readers`` alone: the daemon's and the client's. Where it cannot
+        be, the imports stay as they are.
+        """
+        if not (self.imports and self._found) or self._registry:
+            return
+        from plp_builder.cache.serving import CacheRegistry
+
+        place = self._found.imports[0].path
+        registry = CacheRegistry(place, self._found.blobs, readers)
+        try:
+            registry.__enter__()
+        except (OSError, ResourcesExhausted) as error:
+            log.debug("the cache is imported without a registry", reason=str(error))
+            return
+        self._registry = registry
+        self.imports = tuple(
+            RegistryCache(registry.reference(digest)) for _, digest in self._found.imports
+        )
+
+    def wants_export(self, *, all_cached: bool) -> bool:
+        """Whether the cache lacks something of what was built; asked once that is built.
+
+        ``all_cached`` is whether every step was.
+        """
+        if not self._staged:
+            return False
+        self._staged = staging.seen(self._staged)
+        self._unchanged = all_cached and self._staged.own
+        return not self._unchanged
+
+    def add(self, layout: Path, descriptors: Sequence[Descriptor]) -> None:
+        """Put the blobs of an image in another ``layout`` where the export finds them."""
+        if self._staged:
+            self._staged = staging.add(self._staged, layout, descriptors)
 
     def keep(self) -> None:
         """Merge what the build exported. Only what ``check`` raises gets out."""
-        if self._staged:
-            staging.keep(self._staged, max_size=self._max_size, check=self._check, warn=tell)
-            self._staged = None
+        staged, self._staged = self._staged, None
+        try:
+            if staged and self._unchanged:
+                merging.used(staged, check=self._check, warn=tell)
+            elif staged:
+                merging.keep(staged, max_size=self._max_size, check=self._check, warn=tell)
+        finally:
+            self.close()
 
     def give_up(self, said: str) -> bool:
         """Whether buildctl failed because of the cache, by what it ``said``.
@@ -67,11 +121,14 @@ class BuildCache:
         else:
             return False
         self.close()
-        self.imports, self.export, self._direct = (), None, False
+        self.imports, self.export, self.layout, self._direct = (), None, None, False
         return True
 
     def close(self) -> None:
-        """Remove what `keep` has not taken."""
+        """End the registry, and remove what `keep` has not taken."""
+        registry, self._registry = self._registry, None
+        if registry:
+            registry.__exit__(None, None, None)
         if self._staged:
             staging.discard(self._staged)
             self._staged = None

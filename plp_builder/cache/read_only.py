@@ -18,13 +18,18 @@ from plp_builder.cache.staging import Import, damaged, held, not_usable
 from plp_builder.cache.verification import Record
 from plp_builder.errors import CacheNotUsable, Failure
 from plp_builder.oci import layout
+from plp_builder.oci.model import Descriptor
 
 
 class ReadOnly(NamedTuple):
-    """What a build can import from the layout of a cache that keeps nothing of it."""
+    """What a build can import from the layout of a cache that keeps nothing of it.
+
+    ``blobs`` are all that the imports need.
+    """
 
     layout: Path
     imports: tuple[Import, ...]
+    blobs: tuple[Descriptor, ...]
 
 
 def is_read_only(directory: Path) -> bool:
@@ -56,7 +61,8 @@ def read(
     if found.damage:
         warn(damaged(directory, found.damage, "is not imported"))
     usable = (entry for entry in found.imports if entry in found.sound)
-    return ReadOnly(directory, tuple(Import(directory, entry.digest) for entry in usable))
+    imports = tuple(Import(directory, entry.digest) for entry in usable)
+    return ReadOnly(directory, imports, found.needed)
 
 
 def cannot_be_written(directory: Path, consequence: str) -> CacheNotUsable:

@@ -2,8 +2,9 @@
 
 A build never lets BuildKit write into the layout itself. It gets a staging directory of its
 own with hard links to the blobs that it may import, so that no other build's pruning can
-disturb it and the export sends only what is new. What the build adds is merged under a lock.
-Whatever goes wrong here costs a warning and time, never the build.
+disturb it. The image is exported into it first, then the cache, and what is there already is not
+sent. What the build adds is merged under a lock (`merging`). Whatever goes wrong here costs a
+warning and time, never the build.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.cache import index, pruning
-from plp_builder.cache.files import TEMPORARY, open_below, random_name, remove
-from plp_builder.cache.inspection import inspect, put_aside
+from plp_builder.cache.files import TEMPORARY, random_name, remove
+from plp_builder.cache.inspection import Inspection, inspect, put_aside
 from plp_builder.cache.lock import LockNotFreeError, locked, try_lock
-from plp_builder.cache.verification import Record, verify
+from plp_builder.cache.verification import Record
 from plp_builder.errors import ArchiveInvalid, CacheDamaged, CacheNotUsable, Failure
 from plp_builder.oci import layout
+from plp_builder.oci.copying import copy
 from plp_builder.oci.model import Descriptor, Digest
 
 LAYOUT = "buildkit"
 DAMAGED = "damaged"
 
+PREFIX = ".staging-"
+"""Of the names of staging directories."""
+
 _LOCK = ".lock"
-_STAGING = ".staging-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DAMAGE = 10_000
 _MAX_DAMAGE_LINES = 5
@@ -48,13 +51,17 @@ class Staged(NamedTuple):
     """A build's own view of the cache: what to import, and the directory to export to.
 
     ``directory`` is an OCI layout without an index; BuildKit makes one with ``tag`` in it.
+    ``blobs`` are all that the imports need, ``own`` is whether there is an entry of this image,
+    ``there`` the names of the blobs in ``directory`` before the export.
     """
 
     layout: Path
     directory: Path
     tag: str
     imports: tuple[Import, ...]
-    linked: frozenset[str]
+    blobs: tuple[Descriptor, ...]
+    own: bool
+    there: frozenset[str]
     lock: int
 
 
@@ -72,7 +79,7 @@ def prepare(cache: Path, tag: str, *, check: Check, warn: Warn) -> Staged | None
             found = inspect(directory, tag, record, check=check)
             if not found.damage:
                 record.write(directory)
-                return _stage(directory, tag, found.imports, found.needed)
+                return _stage(directory, tag, found, record)
         with held(directory, exclusive=True, check=check, warn=warn):
             return _prepare_damaged(cache, directory, tag, check, warn)
     except (OSError, LockNotFreeError) as error:
@@ -80,19 +87,51 @@ def prepare(cache: Path, tag: str, *, check: Check, warn: Warn) -> Staged | None
         return None
 
 
-def keep(staged: Staged, *, max_size: int, check: Check, warn: Warn) -> None:
-    """Merge what a successful build exported, within ``max_size`` bytes; then discard.
+def add(staged: Staged, source: Path, descriptors: Sequence[Descriptor]) -> Staged:
+    """Put these blobs of the layout ``source`` into the staging directory, by links or by copies.
 
-    As with `prepare`, only what ``check`` raises gets out.
+    So that the export of the cache does not send them. What cannot be put there will be sent.
     """
+    known = Record.read(source)
+    record = Record.read(staged.directory)
+    for descriptor in descriptors:
+        target = layout.blob_path(staged.directory, descriptor.digest)
+        with suppress(OSError, ArchiveInvalid):
+            status = layout.blob_status(source, descriptor)
+            _put(layout.blob_path(source, descriptor.digest), target)
+            now = target.lstat()
+            if now.st_ino == status.st_ino and known.holds(descriptor.digest.encoded, now):
+                record.add(descriptor.digest.encoded, now)
+    record.write(staged.directory)
+    return seen(staged)
+
+
+def seen(staged: Staged) -> Staged:
+    """With the image in it, which is no part of the export. Raises nothing."""
+    with suppress(OSError):
+        return staged._replace(there=names(staged.directory))
+    return staged
+
+
+def _put(source: Path, target: Path) -> None:
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    if target.exists():
+        return
+    temporary = target.with_name(random_name(TEMPORARY))
     try:
-        _keep(staged, max_size, check, warn)
-    except ArchiveInvalid as error:
-        warn(CacheDamaged("BuildKit's export of the cache is not sound", why=[error.what]))
-    except (OSError, LockNotFreeError) as error:
-        warn(not_usable(f"This build could not be kept in the cache {staged.layout}", error))
+        with source.open("rb") as old, temporary.open("xb") as new:
+            copy(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size, 0)
+            os.fsync(new.fileno())
+        temporary.rename(target)
     finally:
-        discard(staged)
+        temporary.unlink(missing_ok=True)
+
+
+def names(directory: Path) -> frozenset[str]:
+    """Of all blobs in a layout, by their names. Raises OSError."""
+    return frozenset(os.listdir(directory / layout.BLOBS))  # noqa: PTH208 - names are wanted
 
 
 def discard(staged: Staged) -> None:
@@ -114,14 +153,12 @@ def _prepare_damaged(cache: Path, directory: Path, tag: str, check: Check, warn:
     record.write(directory)
     if damage:
         warn(damaged(cache, damage, "was put aside"))
-    return _stage(directory, tag, found.imports, found.needed)
+    return _stage(directory, tag, found, record)
 
 
-def _stage(
-    directory: Path, tag: str, imports: tuple[Descriptor, ...], needed: tuple[Descriptor, ...]
-) -> Staged:
+def _stage(directory: Path, tag: str, found: Inspection, record: Record) -> Staged:
     """Under the lock, so that nobody takes the new directory for a leftover."""
-    staging = directory / random_name(_STAGING)
+    staging = directory / random_name(PREFIX)
     blobs = staging / layout.BLOBS
     try:
         blobs.mkdir(parents=True)
@@ -130,125 +167,20 @@ def _stage(
         remove(staging)
         raise
     try_lock(lock)
-    linked: set[str] = set()
     source = staging
     try:
-        for descriptor in needed:
+        for descriptor in found.needed:
             name = descriptor.digest.encoded
             os.link(layout.blob_path(directory, descriptor.digest), blobs / name)
-            linked.add(name)
+        record.copy(staging)
     except OSError:
         # No hard links here, or not to this owner's files: import from the cache itself,
         # and let BuildKit export everything again.
-        for name in linked:
+        for name in names(staging):
             (blobs / name).unlink()
-        linked.clear()
         source = directory
-    found = tuple(Import(source, entry.digest) for entry in imports)
-    return Staged(directory, staging, tag, found, frozenset(linked), lock)
-
-
-def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
-    exported = index.read(staged.directory).entries
-    own = next((entry for entry in exported if index.tag_of(entry) == staged.tag), None)
-    if own is None:
-        _tell_failed_export(staged, warn)
-        return
-    needed = tuple(node.descriptor for node in layout.reachable(staged.directory, own))
-    new = [blob for blob in needed if blob.digest.encoded not in staged.linked]
-    for damage in verify(staged.directory, new, Record({}), check=check):
-        raise damage
-    with held(staged.layout, exclusive=True, check=check, warn=warn):
-        record = Record.read(staged.layout)
-        _merge_blobs(staged, needed, record)
-        before = index.read(staged.layout).entries
-        entries = pruning.newest_last(before, own)
-        if entries != before or pruning.disk_usage(staged.layout) > max_size:
-            _keep_entries(staged, entries, max_size, record, check, warn)
-        index.mark(staged.layout)
-        record.write(staged.layout)
-        _remove_leftovers(staged.layout)
-
-
-def _tell_failed_export(staged: Staged, warn: Warn) -> None:
-    """BuildKit ignores a failed export of the cache, but leaves what it had begun."""
-    begun = [
-        name
-        for place in (staged.directory / "ingest", staged.directory / layout.BLOBS)
-        if place.is_dir()
-        for name in os.listdir(place)  # noqa: PTH208 - names are all that is wanted
-        if name not in staged.linked
-    ]
-    if begun:
-        warn(
-            CacheNotUsable(
-                "BuildKit could not write its cache, so this build is not kept",
-                hint=f"Make room in {staged.layout.parent}, or set PLP_CACHE_STRATEGY=off.",
-            )
-        )
-
-
-def _merge_blobs(staged: Staged, needed: tuple[Descriptor, ...], record: Record) -> None:
-    """Move the blobs in, but leave those that are there and known to be right.
-
-    Into an open directory, so that a link that came since `prepare` leads nowhere.
-    """
-    (staged.layout / layout.BLOBS).mkdir(parents=True, exist_ok=True)
-    place = open_below(staged.layout, *layout.BLOBS.parts)
-    try:
-        for descriptor in needed:
-            name = descriptor.digest.encoded
-            with suppress(ArchiveInvalid):
-                if record.holds(name, layout.blob_status(staged.layout, descriptor)):
-                    continue
-            target = layout.blob_path(staged.layout, descriptor.digest)
-            if target.is_dir():
-                remove(target)
-            os.replace(
-                layout.blob_path(staged.directory, descriptor.digest), name, dst_dir_fd=place
-            )
-            record.add(name, os.stat(name, dir_fd=place, follow_symlinks=False))
-    finally:
-        os.close(place)
-
-
-def _keep_entries(
-    staged: Staged,
-    entries: tuple[Descriptor, ...],
-    max_size: int,
-    record: Record,
-    check: Check,
-    warn: Warn,
-) -> None:
-    plan = pruning.plan(staged.layout, entries, max_size, check=check)
-    # Index first, blobs then: a crash in between leaves blobs too many, never too few.
-    index.write(staged.layout, plan.entries)
-    pruning.remove_others(staged.layout, plan.blobs)
-    record.keep_only(plan.blobs)
-    if plan.damage:
-        warn(damaged(staged.layout, plan.damage, "was put aside"))
-    if any(index.tag_of(entry) == staged.tag for entry in plan.dropped):
-        warn(
-            CacheNotUsable(
-                f"This build's layers alone are larger than the cache may be ({max_size} bytes)",
-                hint="Raise PLP_CACHE_MAX_SIZE, or set PLP_CACHE_MODE=min.",
-            )
-        )
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """What killed builds left. Temporary files are only made under the lock that we hold."""
-    for name in os.listdir(directory):  # noqa: PTH208 - names are all that is wanted
-        if name.startswith(TEMPORARY):
-            remove(directory / name)
-        elif name.startswith(_STAGING):
-            with suppress(OSError):
-                descriptor = os.open(directory / name, _DIRECTORY)
-                try:
-                    if try_lock(descriptor):
-                        remove(directory / name)
-                finally:
-                    os.close(descriptor)
+    imports = tuple(Import(source, entry.digest) for entry in found.imports)
+    return Staged(directory, staging, tag, imports, found.needed, found.own, names(staging), lock)
 
 
 def held(

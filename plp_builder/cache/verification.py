@@ -67,13 +67,16 @@ class Record:
 
     def write(self, directory: Path) -> None:
         """Keep it in the layout, if anything is new. A failure costs time later, nothing else."""
-        if not self._changed:
-            return
+        if self._changed:
+            self.copy(directory)
+            self._changed = False
+
+    def copy(self, directory: Path) -> None:
+        """Write it to another layout, which has hard links to the same files."""
         temporary = directory / f"{TEMPORARY}{os.urandom(6).hex()}"
         try:
             temporary.write_text(json.dumps(self._known, separators=(",", ":")))
             temporary.replace(directory / RECORD)
-            self._changed = False
         except OSError:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -15,6 +15,15 @@ class LocalCache(NamedTuple):
     digest: str
 
 
+class RegistryCache(NamedTuple):
+    """A cache to import: an image reference with the digest of the entry."""
+
+    reference: str
+
+
+CacheImport = LocalCache | RegistryCache
+
+
 class CacheExport(NamedTuple):
     """Where the cache goes: an OCI layout directory, the entry's tag, and `min` or `max`."""
 
@@ -39,6 +48,6 @@ class SolveRequest(NamedTuple):
     ssh: tuple[Ssh, ...] = ()
     entitlements: tuple[str, ...] = ()
     no_cache: bool = False
-    cache_imports: tuple[LocalCache, ...] = ()
+    cache_imports: tuple[CacheImport, ...] = ()
     cache_export: CacheExport | None = None
     cache_compression: str = ""

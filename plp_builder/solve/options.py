@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder.annotations import image_annotations
 from plp_builder.solve.csv import record
-from plp_builder.solve.model import CacheExport, LocalCache, SolveRequest
+from plp_builder.solve.model import CacheExport, CacheImport, SolveRequest
 from plp_builder.values import KeyValue
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def request(
     *,
     now: datetime,
     contexts: tuple[NamedContext, ...] = (),
-    cache_imports: tuple[LocalCache, ...] = (),
+    cache_imports: tuple[CacheImport, ...] = (),
     cache_export: CacheExport | None = None,
     layout: Path | None = None,
     image: bool = True,

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from plp_builder.solve.csv import record
+from plp_builder.solve.model import RegistryCache
 
 if TYPE_CHECKING:
-    from plp_builder.solve.model import CacheExport, LocalCache, SolveRequest
+    from plp_builder.solve.model import CacheExport, CacheImport, SolveRequest
     from plp_builder.values import Secret, Ssh
 
 _KEPT = frozenset({
@@ -88,7 +89,9 @@ def _ssh(ssh: Ssh) -> str:
     return f"{ssh.id}={','.join(map(str, ssh.paths))}" if ssh.paths else ssh.id
 
 
-def _cache_import(cache: LocalCache) -> str:
+def _cache_import(cache: CacheImport) -> str:
+    if isinstance(cache, RegistryCache):
+        return record(("type", "registry"), ("ref", cache.reference))
     return record(("type", "local"), ("src", cache.path), ("digest", cache.digest))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.cache import index, staging
+from plp_builder.cache import index, merging, staging
 from plp_builder.errors import CacheDamaged, CacheNotUsable, Failure
 from plp_builder.oci.archive import verify
 from tests.support import machine
@@ -60,7 +60,7 @@ class Built:
             )
             self.digest = verify(file).top.digest
         if staged:
-            staging.keep(staged, max_size=LARGE, check=lambda: None, warn=self.warnings.append)
+            merging.keep(staged, max_size=LARGE, check=lambda: None, warn=self.warnings.append)
 
     @property
     def cached(self) -> int:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from plp_builder.cache import index, staging
+from plp_builder.cache import index, merging, staging
 from plp_builder.cache.staging import Staged
 from plp_builder.errors import Failure
 from tests.support import layouts
@@ -46,7 +46,7 @@ class Cache:
         return staging.prepare(self.path, tag, check=no_check, warn=self.warnings.append)
 
     def keep(self, staged: Staged, max_size: int = LARGE) -> None:
-        staging.keep(staged, max_size=max_size, check=no_check, warn=self.warnings.append)
+        merging.keep(staged, max_size=max_size, check=no_check, warn=self.warnings.append)
 
     def build(self, tag: str, layers: Iterable[bytes] = (), max_size: int = LARGE) -> Staged:
         """One build of the image ``tag`` that ends with these layers in its cache."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plp_builder import log
-from plp_builder.cache import portable, staging
+from plp_builder.cache import merging, portable
 from plp_builder.cache.identity import identity
 from plp_builder.errors import CacheNotUsable, Failure
 from plp_builder.preflight.paths import Paths
@@ -139,13 +139,13 @@ def test_a_remark_about_the_cache_is_no_failure_of_it(paths: Paths, told: list[F
 
 def test_the_bound_is_the_setting(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = staging.keep
+    real = merging.keep
 
     def keep(staged: object, *, max_size: int, **rest: object) -> None:
         sizes.append(max_size)
         real(staged, max_size=max_size, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(staging, "keep", keep)
+    monkeypatch.setattr(merging, "keep", keep)
     build(given(PLP_CACHE_MAX_SIZE="5MB"), paths)
     assert sizes == [5_000_000]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.cache import staging
+from plp_builder.cache import merging, staging
 from plp_builder.errors import CacheNotUsable
 from tests.support.cache import SETTLED, Cache, blobs, export, names
 
@@ -164,6 +164,6 @@ def test_what_check_raises_gets_out_and_leaves_nothing(cache: Cache) -> None:
     staged = cache.prepare("app")
     export(staged, [b"new"])
     with pytest.raises(StopError):
-        staging.keep(staged, max_size=10**9, check=stop, warn=cache.warnings.append)
+        merging.keep(staged, max_size=10**9, check=stop, warn=cache.warnings.append)
     assert names(cache.layout) == SETTLED
     assert cache.warnings == []
