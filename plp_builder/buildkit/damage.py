@@ -1,9 +1,9 @@
-"""Whether what a daemon keeps is damaged, told from a solve's last words and from its blobs.
+"""Whether what a daemon keeps is damaged: told from last words, and from its blobs.
 
 The words are those of BuildKit 0.21.1 and 0.32.2 for blobs, snapshots and databases that were
 removed, cut, flipped or put back from another day. To blame the state wrongly costs one build
 without it; not to blame it fails every build until somebody deletes it. What a step printed or
-asked for is never looked at.
+was asked to run is never looked at.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from pathlib import Path
 _CONTENT = "content/blobs/sha256"
 
 # A RUN instruction is quoted in the words, and may hold any text, on several lines.
-_COMMAND = re.compile(r'process ".*" did not complete successfully', re.DOTALL)
+_COMMAND = r'(?s)process ".*" did not complete successfully'
 
-_ELSEWHERE = re.compile(
+_RESOURCES = (
+    r"no space left on device|disk quota exceeded|too many open files|cannot allocate memory"
+    r"|resource temporarily unavailable|out of memory|failed to create new os thread"
+)
+
+_ELSEWHERE = (
     r"did not complete successfully: exit code: "
-    r"|no space left on device|disk quota exceeded|too many open files|cannot allocate memory"
-    r"|resource temporarily unavailable|context canceled|context deadline exceeded"
+    rf"|{_RESOURCES}|context canceled|context deadline exceeded"
     r"|httpReadSeeker|failed to do request|dockerfile parse error"
     r"|failed to resolve source metadata for \S+ failed commit on ref "  # a registry's answer
     r'|: "[^"\n]*": not found\s*$'  # COPY and ADD of what is not there
@@ -35,38 +39,41 @@ _REASON = (
     r"|permission denied|read-only file system|not found)"
 )
 
-_BLAMED = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        # A path of the daemon's own, with what is wrong with it.
-        rf"{_PLACE}.*{_REASON}",
-        # A mount whose source is gone, where the daemon names no path (0.21).
-        r"(?:did not complete successfully: |\A(?:failed to solve: )?)"
-        r"no such file or directory\s*\Z",
-        # containerd's content store and metadata.
-        r"content digest sha256:[0-9a-f]{64}: not found",
-        r"blob sha256:[0-9a-f]{64} expected at ",
-        r"children: invalid desc sha256:",
-        r"snapshot \S+ does not exist",
-        r"missing parent \S+ bucket|bucket \S+ does not exist",
-        r"(?:unexpected commit digest|unexpected digest) sha256:",
-        r"unexpected commit size \d+|short read: expected \d+ bytes but got \d+",
-        r"failed to read expected number of bytes: unexpected EOF",
-        r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
-        r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
-        # A base image's manifest and configuration.
-        r"failed to resolve source metadata for \S+ (?:unexpected end of JSON|invalid character)",
-        r"mismatched image rootfs and manifest layers",
-        # bbolt.
-        r"failed to open database file|invalid database|file size too small \d+|page \d+ already",
-        # BuildKit's records of what it keeps.
-        r"failed to stat active key during commit|failed to (?:stat|mount) (?:low|upp)er snapshot",
-        r"failed to get (?:dead |deleted )?record \S+|missing uncompressed annotation",
-        r"no blob(?: metadata is stored| set| is stored)? for |no media type is stored for ",
-        r"failed to append image ref metadata|failed to get ref by blob|inconsistent graph state",
-        r"failed to (?:create|delete) lease|lease \S+: not found|failed to add \w+ \S+ to lease",
-    )
+_BLAMED = (
+    # A path of the daemon's own, with what is wrong with it.
+    rf"{_PLACE}.*{_REASON}",
+    # A mount whose source is gone, where the daemon names no path (0.21).
+    r"(?:did not complete successfully: |\A(?:failed to solve: )?)no such file or directory\s*\Z",
+    # containerd's content store and metadata.
+    r"content digest sha256:[0-9a-f]{64}: not found|blob sha256:[0-9a-f]{64} expected at ",
+    r"children: invalid desc sha256:",
+    r"snapshot \S+ does not exist|missing parent \S+ bucket|bucket \S+ does not exist",
+    r"(?:unexpected commit digest|unexpected digest) sha256:|unexpected commit size \d+",
+    r"short read: expected \d+ bytes but got \d+",
+    r"failed to read expected number of bytes: unexpected EOF",
+    r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
+    r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
+    # A base image's manifest and configuration.
+    r"failed to resolve source metadata for \S+ (?:unexpected end of JSON|invalid character)",
+    r"mismatched image rootfs and manifest layers",
+    # bbolt.
+    r"failed to open database file|invalid database|file size too small \d+|page \d+ already",
+    # BuildKit's records of what it keeps.
+    r"failed to stat active key during commit|failed to (?:stat|mount) (?:low|upp)er snapshot",
+    r"failed to get (?:dead |deleted )?record \S+|missing uncompressed annotation",
+    r"no blob(?: metadata is stored| set| is stored)? for |no media type is stored for ",
+    r"failed to append image ref metadata|failed to get ref by blob|inconsistent graph state",
+    r"failed to (?:create|delete) lease|lease \S+: not found|failed to add \w+ \S+ to lease",
 )
+
+_CRASHED = r"(?m)panic: |fatal error: |^fatal: |unexpected fault address|SIGBUS|SIGSEGV"
+"""A program in Go that ran into what it never expected."""
+
+_NOT_STARTED = (
+    rf"(?i){_RESOURCES}|ended by a signal|ended with code 137|address already in use"
+    r"|failed to load config|unknown flag|flag provided but not defined"
+)
+"""Why a daemon may not start, whatever its state is like."""
 
 
 def blames_state(text: str) -> bool:
@@ -77,10 +84,26 @@ def blames_state(text: str) -> bool:
     brought about, and for words that are not known.
     """
     _, mark, last = f"\n{text}".partition("\nerror: ")
-    words = _COMMAND.sub("process did not complete successfully", last if mark else text)
-    if _ELSEWHERE.search(words):
+    words = re.sub(_COMMAND, "process did not complete successfully", last if mark else text)
+    if re.search(_ELSEWHERE, words):
         return False
-    return any(pattern.search(words) for pattern in _BLAMED)
+    return any(re.search(f"(?s){pattern}", words) for pattern in _BLAMED)
+
+
+def blames_state_of_death(text: str, *, ready: bool) -> bool:
+    """Whether a daemon that died, or never got ready, may have done so because of its state.
+
+    ``text`` tells how it ended, with the last lines of its log. One that was ``ready`` could open
+    its state: only a crash is held against that.
+    """
+    if re.search(_CRASHED, text) and not re.search(f"(?i){_RESOURCES}", text):
+        return True
+    return not ready and not re.search(_NOT_STARTED, text)
+
+
+def lacks_room(text: str) -> bool:
+    """Whether the disk is full, by a program's last words."""
+    return re.search("(?i)no space left on device|disk quota exceeded", text) is not None
 
 
 def has_empty_blob(root: Path) -> bool:

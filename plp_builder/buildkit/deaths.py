@@ -9,8 +9,12 @@ from plp_builder.errors import DaemonDied, DaemonFailure, RootlessNotPermitted
 if TYPE_CHECKING:
     from plp_builder.buildkit.room import Room
 
+WHILE_NEEDED = "while it was needed"
+"""How the death of a daemon that had been ready is told from an earlier one."""
+
 _CAUSES = (
     "level=error", "level=fatal", "level=panic", "error:", "panic:", "buildkitd:", "failed",
+    "fatal:", "fault address", "[signal",
 )  # fmt: skip
 _SIDE_NOTES = (
     "error: command [", "error: child exited", "level=info", "level=debug", "level=warning",
@@ -51,7 +55,7 @@ def explain(
         hint = "It was killed, most likely for want of memory: raise the container's limit."
     else:
         hint = "Run again with PLP_DEBUG=true for the daemon's whole log."
-    when = "while it was needed" if ready else "before it was ready"
+    when = WHILE_NEEDED if ready else "before it was ready"
     return DaemonDied(f"buildkitd {how} {when}", why=why, hint=hint)
 
 

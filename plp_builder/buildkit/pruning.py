@@ -32,8 +32,19 @@ def to_size(endpoint: Endpoint, env: Mapping[str, str], size: int) -> None:
     _prune(endpoint, env, most)
 
 
+def histories(endpoint: Endpoint, env: Mapping[str, str]) -> None:
+    """Forget the records of builds with all that steps have printed, maybe a secret.
+
+    Raises StateDamaged, TimedOut.
+    """
+    _run(["buildctl", *endpoint.arguments(), "prune-histories"], env)
+
+
 def _prune(endpoint: Endpoint, env: Mapping[str, str], *words: str) -> None:
-    command = ["buildctl", *endpoint.arguments(), "prune", "--all", *words]
+    _run(["buildctl", *endpoint.arguments(), "prune", "--all", *words], env)
+
+
+def _run(command: list[str], env: Mapping[str, str]) -> None:
     done = process.run(command, env=env, timeout=_PATIENCE)
     if done.code:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from plp_builder import log
+from plp_builder.buildkit import damage
 from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
+from plp_builder.buildkit.deaths import WHILE_NEEDED
 from plp_builder.buildkit.options import Options, Root
 from plp_builder.cache import state
 from plp_builder.cache.lock import LockNotFreeError
@@ -125,20 +127,23 @@ class Choice:
     def another(self, failure: Failure) -> bool:
         """Whether the state is to blame for a failure, and is out of the way now: try again.
 
-        A directory that cannot carry a state is left; a state that the daemon cannot open, or
-        that a solve failed on, is put aside once. Raises nothing.
+        A directory that cannot carry a state, or is full, is left; a state that the daemon cannot
+        open, or that a solve failed on, is put aside once. Raises nothing.
         """
         found = self.state
         if found is None:
             return False
+        said = "\n".join((failure.what, *failure.why))
+        if isinstance(failure, DaemonFailure) and damage.lacks_room(said):
+            full = [line for line in failure.why if damage.lacks_room(line)]
+            failure = StateNotCarried("The daemon's state cannot be kept", why=full[-1:])
         if isinstance(failure, StateNotCarried):
             found.keep_verdict("; ".join(failure.why))
             self.refusal = failure
             _tell(failure)
             self._drop()
             return True
-        damaged = isinstance(failure, StateDamaged | DaemonFailure) and found.warm
-        if self._retried or not damaged:
+        if self._retried or not (found.warm and _is_blamed(failure, said)):
             return False
         self._retried = True
         log.warning(
@@ -186,6 +191,13 @@ class Choice:
     def _drop(self) -> None:
         self.state = None
         self._stack.close()
+
+
+def _is_blamed(failure: Failure, said: str) -> bool:
+    if isinstance(failure, StateDamaged):
+        return True
+    ready = WHILE_NEEDED in said
+    return isinstance(failure, DaemonFailure) and damage.blames_state_of_death(said, ready=ready)
 
 
 def _maker(facts: Facts, user: User, asked: Options) -> Maker:

@@ -23,7 +23,7 @@ def kind(path: Path, mountinfo: str) -> str:
     found, depth = "", -1
     for line in mountinfo.splitlines():
         fields = line.split(" ")
-        if len(fields) < 7 or "-" not in fields[6:]:
+        if "-" not in fields[6:-1]:
             continue
         point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
         if here != point and not here.startswith(point.rstrip("/") + "/"):

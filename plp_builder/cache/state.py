@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.cache.files import random_name, replace_durably
+from plp_builder.buildkit.damage import has_empty_blob, lacks_room
+from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
 from plp_builder.cache.lock import locked
 from plp_builder.errors import ArchiveInvalid, StateNotCarried
@@ -38,6 +39,7 @@ FINGERPRINT = "context"
 
 _ASIDE = "aside-"
 _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
+_NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
 _DATABASES = "*.db", "*/*.db", "*/snapshots/*.db"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -82,33 +84,55 @@ class State:
         """
         made = _read(self.directory / _MADE)
         wanted = json.loads(json.dumps(self._maker))
-        if made.get("maker") == wanted and (refused := made.get("refused")):
+        refused = made.get("refused")
+        if refused and made.get("maker") == wanted and made.get("boot") == _boot():
             raise StateNotCarried("The daemon's state cannot be kept", why=[str(refused)])
         reason = self._why_not(made.get("maker"), wanted)
         if reason:
             self.put_aside()
-        self.tried = made.get("maker") == wanted
+        self.tried = made.get("maker") == wanted and not refused
         self._make_root()
-        with suppress(OSError):
-            (self.directory / _MADE).unlink() if not self.tried else None
+        if not self.tried:
+            remove(self.directory / _MADE)
+        if (self.directory / _USED).exists():
+            self._remove_ingested()
         replace_durably(self.directory / _USED, _boot().encode())
         return reason
 
     def keep_verdict(self, refused: str = "") -> None:
-        """Note that a daemon got by in this directory, or why none can. Never raises."""
-        if self.tried:
+        """Note that a daemon got by in this directory, or why none can until the next boot.
+
+        That the disk is full is not noted. Never raises.
+        """
+        if self.tried or lacks_room(refused):
             return
-        verdict = {"maker": self._maker, **({"refused": refused} if refused else {})}
+        verdict = {"maker": self._maker, "refused": refused, "boot": _boot() if refused else ""}
         with suppress(OSError):
             replace_durably(self.directory / _MADE, json.dumps(verdict).encode())
             self.tried = not refused
+
+    def not_exported(self, tag: str) -> None:
+        """Note that the portable cache lacks something of the image ``tag``. Never raises."""
+        with suppress(OSError):
+            place = self.directory / _NOT_EXPORTED
+            place.mkdir(exist_ok=True)
+            (place / tag).touch()
+
+    def exported(self, tag: str) -> None:
+        """Note that it lacks nothing any more. Never raises."""
+        with suppress(OSError):
+            (self.directory / _NOT_EXPORTED / tag).unlink(missing_ok=True)
+
+    def is_exported(self, tag: str) -> bool:
+        """Whether nothing was noted that it lacks."""
+        return not (self.directory / _NOT_EXPORTED / tag).exists()
 
     def put_aside(self) -> None:
         """Move what the daemon left out of the way; `remnants` goes with the run. Raises OSError.
 
         Images in the layout stay, but are verified again.
         """
-        if self.root.exists():
+        with suppress(FileNotFoundError):
             self.root.rename(self.directory / random_name(_ASIDE))
         for path in (self.fingerprint, self.layout / ".verified.json"):
             path.unlink(missing_ok=True)
@@ -138,29 +162,36 @@ class State:
             return tuple(path for path in self.directory.iterdir() if path.name.startswith(_ASIDE))
         return ()
 
+    def _remove_ingested(self) -> None:
+        """Remove what a killed daemon was about to write: parts of blobs, and output of steps."""
+        for path in self.root.glob("*/content/ingest/*"):
+            remove(path)
+
     def _why_not(self, made: object, wanted: object) -> str:
-        if not self.root.exists():
+        try:
+            found = self.root.lstat()
+        except FileNotFoundError:
             return ""
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != self._user.uid:
+            return "it belonged to another user"
         used = _text(self.directory / _USED)
         if used and used != _boot():
             return "the machine went down while a build used it"
         if made and made != wanted:
             return "BuildKit, its user's ids or its options have changed"
+        if has_empty_blob(self.root):
+            return "a blob in it has lost its content"
         return ""
 
     def _make_root(self) -> None:
         user = self._user
         self.layout.mkdir(exist_ok=True)
-        with suppress(FileExistsError):
-            self.root.mkdir(0o700)
+        if not os.path.lexists(self.root):
+            made = self.directory / random_name(_ASIDE)
+            made.mkdir(0o700)
             if user.uid != os.geteuid():
-                os.chown(self.root, user.uid, user.gid)
-        found = self.root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user.uid:
-            raise StateNotCarried(
-                "The daemon's state cannot be kept",
-                why=[f"{self.root} belongs to uid {found.st_uid}, the daemon is uid {user.uid}'s"],
-            )
+                os.chown(made, user.uid, user.gid)
+            made.rename(self.root)
         self.warm = (self.root / _DAEMON_LOCK).exists() if os.geteuid() in {0, user.uid} else True
 
 
@@ -188,8 +219,9 @@ def opened(
             hold = partial(locked, exclusive=True, check=check, waiting=waiting, patience=patience)
             stack.enter_context(hold(directory / _LOCK))
             # A daemon may outlive a killed build for a moment.
-            if (directory / _ROOT / _DAEMON_LOCK).exists():
-                with hold(directory / _ROOT / _DAEMON_LOCK):
+            outlived = directory / _ROOT / _DAEMON_LOCK
+            if outlived.is_file() and not outlived.is_symlink():
+                with hold(outlived):
                     pass
             state = State(directory, maker, user)
         except OSError as error:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.buildkit.damage import blames_state, has_empty_blob
+from plp_builder.buildkit.damage import (
+    blames_state,
+    blames_state_of_death,
+    has_empty_blob,
+    lacks_room,
+)
 
 ONE, TWO = "1" * 64, "2" * 64
 ROOT = "/cache/state/1/root/runc-overlayfs"
@@ -139,6 +144,58 @@ def test_nor_is_the_excerpt_of_the_dockerfile(words: str) -> None:
     excerpt = f"Dockerfile:2\n----\n   2 | >>> RUN echo {words} && false\n----\n"
     assert not blames_state(f"{excerpt}error: failed to solve: {RUN}exit code: 1")
     assert not blames_state(f"{excerpt}error: failed to solve: secret x: not found")
+
+
+DEATHS = {
+    "page": "panic: assertion failed: Page expected to be: 7, but self identifies as 10952",
+    "page-0.21": "panic: runtime error: slice bounds out of range",
+    "mapped": "unexpected fault address 0x7fac2dac7000\nfatal error: fault\n[signal SIGBUS: bus]",
+    "thrown": "fatal: morestack on g0",
+}
+STARTS = {
+    "invalid": "buildkitd: invalid database",
+    "short": "buildkitd: file size too small 4096",
+    "directory": f"buildkitd: open {ROOT}/containerdmeta.db: is a directory",
+    "lock": "buildkitd: open /x/buildkitd.lock: is a directory\ncould not lock /x/buildkitd.lock",
+    "locked": "could not lock /x/buildkitd.lock, another instance running?",
+    "hangs": "buildkitd was not ready within PLP_START_TIMEOUT (60 s)\nit said nothing",
+}
+OTHER_DEATHS = {
+    "killed": "buildkitd was ended by a signal before it was ready",
+    "killed-in-a-room": "buildkitd ended with code 137 before it was ready",
+    "full": "buildkitd: mkdir /x: no space left on device",
+    "threads": "runtime: failed to create new OS thread (have 5 already; errno=11)\nfatal error: x",
+    "memory": "fatal error: runtime: out of memory",
+    "flag": "buildkitd: unknown flag: --oops",
+    "configuration": "buildkitd: failed to load config from /x: toml: line 1",
+    "address": "buildkitd: listen unix /x/sock: bind: address already in use",
+}
+
+
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("words", DEATHS.values(), ids=DEATHS)
+def test_a_crash_is_blamed_on_the_state(words: str, *, ready: bool) -> None:
+    assert blames_state_of_death(f"buildkitd ended with code 2\n{words}", ready=ready)
+
+
+@pytest.mark.parametrize("words", STARTS.values(), ids=STARTS)
+def test_so_is_what_keeps_it_from_starting_but_not_what_ends_it_later(words: str) -> None:
+    assert blames_state_of_death(words, ready=False)
+    assert not blames_state_of_death(words, ready=True)
+
+
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("words", OTHER_DEATHS.values(), ids=OTHER_DEATHS)
+def test_want_and_wrong_options_are_not(words: str, *, ready: bool) -> None:
+    assert not blames_state_of_death(words, ready=ready)
+
+
+def test_a_full_disk_is_told_by_its_words() -> None:
+    assert lacks_room(
+        f"failed to create temp dir: mkdir {SNAPSHOTS}/new-1: no space left on device"
+    )
+    assert lacks_room("write /x: disk quota exceeded")
+    assert not lacks_room("no such file or directory")
 
 
 def blob(root: Path, worker: str, name: str, data: bytes) -> None:
