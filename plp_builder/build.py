@@ -91,7 +91,9 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     from plp_builder.solving import Solving, keep, solve_image
 
     paths = path_checks.stage(paths, daemon.room.runtime.client)
-    caching = stack.enter_context(Caching(run.choice, settings, paths, run.environ, check))
+    caching = stack.enter_context(
+        Caching(run.choice, settings, paths, run.environ, daemon.room.uids, check)
+    )
     request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
     stdout = output.file.fileno() if output else None
     solving = stack.enter_context(Solving(daemon, settings, run.watch, run.environ, stdout))

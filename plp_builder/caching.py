@@ -6,7 +6,6 @@ up to date for other machines. Without it the portable cache alone, or nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from plp_builder import log, process
 from plp_builder.buildkit import damage, pruning
-from plp_builder.cache import context, images, portable, state
+from plp_builder.buildkit.runtime import remove_trees
+from plp_builder.cache import context, images, index, portable, staging, state
 from plp_builder.cache.context_store import Known
 from plp_builder.cache.files import remove
+from plp_builder.cache.identity import identity
 from plp_builder.cache.images import Images
 from plp_builder.cache.verification import Record, verify
 from plp_builder.errors import ArchiveInvalid, CacheNotUsable, Failure, StateDamaged, TimedOut
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from plp_builder.output import Output
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
-    from plp_builder.solve import CacheExport, LocalCache
+    from plp_builder.solve import CacheExport, CacheImport
 
+_PASSED_ON = "PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "TMPDIR"
 _SYNC_PATIENCE = 600.0
 _SMALLEST_SHARE = 10
 """The daemon's part of the bound is at least this fraction, however large the images beside it."""
@@ -52,7 +54,8 @@ class Seen(NamedTuple):
 class Caching:
     """The caches of one build: a context manager.
 
-    ``check`` is called often and may raise; nothing else gets out, except where a method says so.
+    ``readers`` are the uids of the daemon and of its client. ``check`` is called often and may
+    raise; nothing else gets out, except where a method says so.
     """
 
     def __init__(
@@ -61,13 +64,16 @@ class Caching:
         settings: Settings,
         paths: Paths,
         environ: Mapping[str, str],
+        readers: frozenset[int],
         check: Callable[[], None],
     ) -> None:
         self._choice = choice
-        self._env = {"PATH": environ.get("PATH", os.defpath)}
+        self._readers = readers
+        self._env = {name: environ[name] for name in _PASSED_ON if name in environ}
         self._settings = settings
         self._paths = paths
         self._check = check
+        self._exports = "archive" in settings.outputs
         self._stack = ExitStack()
         self._portable: BuildCache | None = None
         self._images: Images | None = None
@@ -89,21 +95,25 @@ class Caching:
         return self._choice.state
 
     @property
-    def imports(self) -> tuple[LocalCache, ...]:
+    def imports(self) -> tuple[CacheImport, ...]:
         """What the solve of the image imports: nothing where the daemon knows already."""
         return self._portable.imports if self._portable else ()
 
     @property
     def layout(self) -> Path | None:
         """The OCI layout that the image is exported into; without one it becomes a tar at once."""
-        return self._images.directory if self._images else None
+        if not self._exports:
+            return None
+        if self._images:
+            return self._images.directory
+        return self._portable.layout if self._portable else None
 
     @property
     def kind(self) -> str:
         """Which cache it is, in one word."""
         if self.state:
             return "state" if self.state.warm else "state, empty"
-        return "portable" if self._portable else "off"
+        return "off" if self._settings.cache_strategy == "off" else "portable"
 
     def begin(self, directories: Mapping[str, Path]) -> None:
         """Look at what there is, before each attempt. It will read ``directories``, by name.
@@ -120,14 +130,18 @@ class Caching:
                 self._look(self.state, directories)
             except OSError as error:
                 raise state.not_carried(error) from None
-        if not (self.state and self.state.warm) and not self._portable:
+        if not (self.state and (self.state.warm or self._settings.cache_strategy == "state")):
             self._open_portable()
+            assert self._portable  # noqa: S101 - for the type checker
+            self._portable.serve(self._readers)
 
     def settle(self, endpoint: Endpoint) -> None:
         """Have the daemon, which is ready, forget what it may have stale copies of.
 
         Raises StateDamaged.
         """
+        if self.state:
+            self.state.keep_verdict()
         if self.doubt:
             log.debug("the build context is read whole", reason=self.doubt)
             pruning.local_sources(endpoint, self._env)
@@ -187,14 +201,32 @@ class Caching:
 
     def wants_export(self, *, all_cached: bool) -> bool:
         """Whether the portable cache lacks something of what was built."""
-        if self._settings.cache_strategy == "state" or all_cached:
+        found = self.state
+        if found:
+            if self._settings.cache_strategy == "state":
+                return False
+            if not all_cached:
+                found.not_exported(self._tag)
+            elif found.is_exported(self._tag) and self._has_entry():
+                return False
+        self._open_portable()
+        assert self._portable  # noqa: S101 - for the type checker
+        if not self._portable.wants_export(all_cached=all_cached and not found):
             return False
-        if not self._portable:
-            self._open_portable()
-        return self._portable is not None
+        if found:
+            self._portable.serve(self._readers)
+            if self.layout and self._top:
+                nodes = reachable(self.layout, self._top)
+                self._portable.add(self.layout, [node.descriptor for node in nodes])
+        return True
+
+    def exported(self) -> None:
+        """The solve that exports has gone well."""
+        if self.state:
+            self.state.exported(self._tag)
 
     @property
-    def export_imports(self) -> tuple[LocalCache, ...]:
+    def export_imports(self) -> tuple[CacheImport, ...]:
         """What the solve that exports imports: the daemon may lack what it took from there."""
         return self._portable.imports if self._portable else ()
 
@@ -214,10 +246,18 @@ class Caching:
         try:
             if self._images and self._top:
                 used = self._images.keep(self._top, bound, self._check)
+            pruning.histories(endpoint, self._env)
             if grown:
                 pruning.to_size(endpoint, self._env, max(bound - used, bound // _SMALLEST_SHARE))
         except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
             log.warning("the daemon's state could not be tidied up", reason=str(error))
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """The solve has failed for good: what it made may be of use to the next one."""
+        self._top = None
+        self.tidy(endpoint, grown=True)
+        if self.state:
+            self._remember(self.state)
 
     def finish(self, *, grown: bool) -> None:
         """The daemon has ended: what it left is kept, and what was exported merged."""
@@ -228,9 +268,10 @@ class Caching:
             with suppress(Failure, OSError):
                 self._write_out(self.state, grown=grown)
                 self.state.finish()
+            remove_trees(self.state.remnants(), self._env)
 
     def _write_out(self, found: State, *, grown: bool) -> None:
-        """Until all of the state is on the disk, of which the daemon has not waited for anything."""
+        """Until the disk has all of the state: while the build ran, nothing waited for that."""
         if not grown:
             found.write_databases_out()
             return
@@ -241,8 +282,7 @@ class Caching:
 
     def _look(self, found: State, directories: Mapping[str, Path]) -> None:
         """Whether the daemon's copies of the directories may be stale."""
-        own = (self._paths.cache, self._paths.build / self._settings.archive_name)
-        seen = context.take(directories, [path for path in own if path])
+        seen = context.take(directories, self._own)
         known = context.read(found.fingerprint) if found.warm else Known({})
         self.doubt = seen.doubt(known)
         found.fingerprint.unlink(missing_ok=True)
@@ -251,10 +291,37 @@ class Caching:
     def _remember(self, found: State) -> None:
         if self._seen:
             directories, known, before, began = self._seen
-            if learned := context.learn(known, before, context.take(directories), began):
+            after = context.take(directories, self._own)
+            if learned := context.learn(known, before, after, began):
                 learned.write(found.fingerprint)
 
+    @property
+    def _own(self) -> list[Path]:
+        """What the builder itself writes, maybe within the context."""
+        own = [self._paths.build / self._settings.archive_name]
+        return [*own, self._paths.cache] if self._paths.cache else own
+
+    @property
+    def _tag(self) -> str:
+        paths = self._paths
+        try:
+            dockerfile = (paths.dockerfile_dir / paths.dockerfile_name).read_bytes()
+        except OSError:
+            dockerfile = b""
+        return identity(self._settings, dockerfile)
+
+    def _has_entry(self) -> bool:
+        """Whether the portable cache knows this image, at a glance."""
+        cache = self._paths.cache
+        with suppress(OSError):
+            return cache is not None and any(
+                index.tag_of(entry) == self._tag
+                for entry in index.read(cache / staging.LAYOUT).entries
+            )
+        return False
+
     def _open_portable(self) -> None:
-        self._portable = self._stack.enter_context(
-            portable.opened(self._settings, self._paths, self._check)
-        )
+        if not self._portable:
+            self._portable = self._stack.enter_context(
+                portable.opened(self._settings, self._paths, self._check)
+            )

@@ -145,6 +145,7 @@ def solve_image(
             if caching.is_blamed(said):
                 raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
             if not caching.gives_up(said):
+                caching.failed(daemon.endpoint)
                 raise failure.explain(model, dockerfile=str(settings.dockerfile))
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
@@ -168,10 +169,15 @@ def keep(
     all_cached = model.steps_cached == model.steps_total
     if caching.wants_export(all_cached=all_cached):
         with run.phases.part("portable export"):
-            exported = request(
+            wanted = request(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export
             )
-            solving.finish(exported, Model(), quiet=True)
+            said = Model()
+            if solving.finish(wanted, said, quiet=True):
+                caching.exported()
+            else:
+                why = "".join(list(said.texts)[-1:])
+                log.warning("the portable cache lacks this build", why=why)
     with run.phases.part("tidy"):
         caching.tidy(daemon.endpoint, grown=not all_cached)
 

@@ -92,9 +92,11 @@ def with_worker(text: str, machine: str, *, bound: int | None = None) -> str:
     steps is looked for when a step needs it (BuildKit's solver/llbsolver/ops/exec_binfmt.go), so
     nothing depends on the list but its first entry.
 
-    With a ``bound`` in bytes the daemon keeps no more than that in its state, and cache mounts
-    for as long as anything else can go.
+    With a ``bound`` in bytes the daemon keeps no more than that in its state, cache mounts for as
+    long as anything else can go, and no records of earlier builds, which hold what steps printed.
     """
+    if bound is not None and "history" not in text:
+        text = "\n".join([*([text] if text else []), "[history]\nmaxEntries = 0\nmaxAge = 1\n"])
     if "worker" in text:
         return text
     platform = _PLATFORMS.get(machine)

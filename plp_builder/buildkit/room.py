@@ -34,6 +34,11 @@ class Room(NamedTuple):
     sandbox: Sandbox
     by_root: bool = True
 
+    @property
+    def uids(self) -> frozenset[int]:
+        """Of the daemon's user, and of its client."""
+        return frozenset({(self.user or ROOT).uid, os.geteuid()})
+
 
 def room(user: User | None, masked: tuple[str, ...], environ: Mapping[str, str]) -> Room:
     """Fresh directories for the run, and the strongest sandbox that can work.

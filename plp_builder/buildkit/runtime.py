@@ -28,6 +28,7 @@ SOCKET_PATH_LIMIT = 107
 _NAME_ROOM = len("/plp-daemon-01234567/") + len(SOCKET_NAME)
 
 
+_PATIENCE = 60.0
 _CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
 
 
@@ -182,21 +183,26 @@ def abandoned(bases: Iterable[Path]) -> Iterator[Runtime]:
 
 
 def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Remove both directories; what could not be removed.
+    """Remove both directories; what could not be removed."""
+    for descriptor in (runtime.lock, runtime.handle):
+        if descriptor >= 0:
+            os.close(descriptor)
+    return remove_trees((runtime.client, runtime.daemon), env)
+
+
+def remove_trees(paths: Iterable[Path], env: Mapping[str, str]) -> tuple[str, ...]:
+    """Remove directories in which a daemon was at work; what could not be removed.
 
     An unprivileged user may not delete what subordinate users own: that takes the user
     namespace which rootlesskit makes.
     """
-    for descriptor in (runtime.lock, runtime.handle):
-        if descriptor >= 0:
-            os.close(descriptor)
-    both = [str(runtime.client), str(runtime.daemon)]
+    wanted = list(map(str, paths))
     for command in (["rm"], ["rootlesskit", "--net=host", "rm"]):
-        left = [path for path in both if os.path.lexists(path)]
+        left = [path for path in wanted if os.path.lexists(path)]
         if not left:
             break
         try:
-            process.run([*command, "-rf", "--", *left], env=env, timeout=60)
+            process.run([*command, "-rf", "--", *left], env=env, timeout=_PATIENCE)
         except Failure:
             continue
-    return tuple(path for path in both if os.path.lexists(path))
+    return tuple(path for path in wanted if os.path.lexists(path))
