@@ -4,12 +4,12 @@ BuildKit exports layers only: what such a mount holds goes with the daemon's roo
 PLP_CACHE_MOUNTS names are packed by a solve of the builder's own, which mounts them with the very
 same options, and unpacked by another before the next build on a fresh daemon::
 
-    carrier = mounts.carrier_for(
-        settings, paths, check
-    )  # reads the Dockerfile; None: no such mounts
+    carrier = mounts.carrier_for(settings, paths, check)  # reads the Dockerfile; None: no mounts
     carrier.tell(state=False)  # once it is known whether the daemon's state is kept
-    carrier.restore(daemon)  # on a daemon that has just begun, before the first solve
-    carrier.keep(daemon, state=False)  # after a build in which a step ran
+    carrier.restore(reach)  # on a ready daemon whose root is new, before the first solve of it
+    carrier.keep(reach, state=False)  # after a build in which a step ran, while the daemon lives
+
+``carrier.waiting`` says whether there is something to restore. ``reach`` is a `bench.Reach`.
 
 `instructions`, `expansion` and `model` read the Dockerfile, `tool` finds tar, `recipe` writes what
 is solved, `store` has the files in the cache, `carrier` does it all.

@@ -32,7 +32,7 @@ Why = tuple[str, ...]
 
 
 class Carrier:
-    """Carries ``mounts``; ``left`` is whether the Dockerfile has others, too.
+    """Carries ``mounts``; ``untold`` is whether others are lost of which nobody was told.
 
     ``fresh`` is whether BuildKit empties them first, as it does with `--no-cache`.
     """
@@ -41,14 +41,14 @@ class Carrier:
         self,
         mounts: Sequence[Mount],
         *,
-        left: bool,
+        untold: bool,
         fresh: bool,
         namespace: str,
         aside: Path,
         store: Store,
     ) -> None:
         self.mounts = tuple(mounts)
-        self.left = left
+        self._untold = untold
         self._fresh = fresh
         self._namespace = namespace
         self._aside = aside
@@ -66,7 +66,7 @@ class Carrier:
 
         ``state`` is whether the daemon's state is kept.
         """
-        if self.left and not state:
+        if self._untold and not state:
             log.warning(
                 "what cache mounts hold is lost when this build ends",
                 why="the daemon's state is not kept, and the portable cache has layers only",
@@ -245,7 +245,7 @@ def create(
     store = Store(cache, identity(settings, dockerfile), settings.cache_max_size, check)
     return Carrier(
         carried,
-        left=len(carried) < len(found.mounts) or bool(found.problems),
+        untold=not settings.cache_mounts,
         fresh=settings.no_cache,
         namespace=build_args.get(recipe.NAMESPACE, ""),
         aside=cache / DAMAGED,

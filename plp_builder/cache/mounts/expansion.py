@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SPECIAL = re.compile(r"[{@*#?$!0-9-]")
 _SUBSTITUTION = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:?[-+])?")
 
 
@@ -95,7 +96,7 @@ def _dollar(word: str, at: int, variables: Variables, escape: str) -> tuple[str,
         return variables.get(name[0]) or "", name.end()
     match = _SUBSTITUTION.match(word, at)
     if match is None:
-        if word.startswith("{", at) or word[at : at + 1].isalnum():
+        if _SPECIAL.match(word, at):
             raise UnresolvedError(f"{word!r} is not understood")
         return "$", at
     operator = match[2]

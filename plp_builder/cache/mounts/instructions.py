@@ -6,6 +6,7 @@ BuildKit will refuse is its business, so here it is only something that says not
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +14,9 @@ from typing import NamedTuple
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _BLANK = re.compile(r"[\t\v\f\r ]+")
-_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]+)$")
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)$")
+_AFTER_SIGN = re.compile(r"<<[ \t]+")
+_QUOTES = re.compile(r"['\"\\]")
 _TAKES_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 
 
@@ -79,10 +82,10 @@ def _escape(lines: list[str]) -> str:
 
 def _instructions(lines: list[str], escape: str) -> Iterator[Instruction]:
     token = re.escape(escape)
-    goes_on = re.compile(rf"(?:(?<!{token})|^){token}[ \t]*$")
+    goes_on = re.compile(rf"(?<!{token}){token}[ \t]*$")
     rest = iter(lines)
     for line in rest:
-        logical = _without_comment(line.strip("\r").lstrip())
+        logical = _without_comment(line.rstrip("\r").lstrip())
         while goes_on.search(logical):
             logical = goes_on.sub("", logical)
             further = next(rest, None)
@@ -91,7 +94,7 @@ def _instructions(lines: list[str], escape: str) -> Iterator[Instruction]:
                 further = next(rest, None)
             if further is None:
                 break
-            logical += further.strip("\r")
+            logical += further.rstrip("\r")
         if not logical.strip():
             continue
         found = _split(logical.strip(), escape)
@@ -151,7 +154,17 @@ def _heredocs(found: Instruction, line: str, escape: str) -> list[tuple[bool, st
     if keyword == "ONBUILD":
         inner = _split(rest, escape) if rest else found
         keyword, rest = inner.keyword, inner.rest
-    if keyword not in _TAKES_HEREDOCS or "<<" not in line or rest.startswith("["):
+    if keyword not in _TAKES_HEREDOCS or "<<" not in line or _is_json(rest):
         return []
-    matches = (_HEREDOC.match(word) for word in words(line, "\\"))
-    return [(bool(match[1]), re.sub(r"['\"\\]", "", match[2])) for match in matches if match]
+    found_words = words(_AFTER_SIGN.sub("<<", line), "\\")
+    matches = (_HEREDOC.match(word) for word in found_words)
+    return [(bool(match[1]), _QUOTES.sub("", match[2])) for match in matches if match]
+
+
+def _is_json(rest: str) -> bool:
+    if not rest.startswith("["):
+        return False
+    try:
+        return isinstance(json.loads(rest), list)
+    except (ValueError, RecursionError):
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -14,14 +15,16 @@ from plp_builder.cache.mounts.instructions import Instruction
 
 _LENGTH = 40
 _SHARING = frozenset({"shared", "private", "locked"})
+_MAY_BE_CACHE = re.compile(r"type[^,]*cache", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]{1,12}")
 _TARGETS = frozenset({"target", "dst", "destination"})
 
 
 class Mount(NamedTuple):
     """The options that tell cache mounts apart (dockerfile2llb/convert_runmount.go of BuildKit).
 
-    ``uid``, ``gid`` and ``mode`` do so too: a mount that has one begins as a directory of its own.
-    ``source`` is what else it would begin with, "" if nothing.
+    ``uid``, ``gid`` and ``mode`` are all None, or none is: then the mount begins as a directory of
+    that kind. ``source`` is what else it would begin with, "" if nothing.
     """
 
     id: str
@@ -81,7 +84,6 @@ class _Reader:
         self._variables = self._globals
         self._stages: dict[str, Variables] = {}
         self._in_stage = False
-        self._number = 0
 
     def mounts(self, found: tuple[Instruction, ...]) -> Iterator[Mount | str]:
         for instruction in found:
@@ -106,8 +108,6 @@ class _Reader:
         closed = base == "scratch"
         self._variables = known.copy() if known else Variables({}, closed=closed)
         self._in_stage = True
-        self._stages[str(self._number)] = self._variables
-        self._number += 1
         if len(words) == 3 and words[1].upper() == "AS":
             self._stages[words[2].lower()] = self._variables
 
@@ -142,16 +142,15 @@ class _Reader:
                 self._variables.forget(name)
 
     def _mount(self, text: str) -> Iterator[Mount | str]:
-        fields = _csv(text)
         given = {}
-        for field in fields:
+        for field in _csv(text):
             key, has_value, word = field.partition("=")
             if not has_value:
                 continue
             try:
                 given[key.lower()] = expand(word, self._variables, self._escape)
             except UnresolvedError as error:
-                if "type=cache" in map(str.lower, fields):
+                if _MAY_BE_CACHE.search(text):
                     yield f"{text}: {error}"
                 return
         if given.get("type", "").lower() != "cache":
@@ -169,18 +168,24 @@ def _made(given: Mapping[str, str], target: str) -> Mount:
     sharing = given.get("sharing", "").lower()
     if sharing and sharing not in _SHARING:
         raise ValueError(f"there is no sharing={sharing}")
-    uid, gid = (_number(given[key]) if key in given else None for key in ("uid", "gid"))
-    mode = int(given["mode"], 8) if "mode" in given else None
+    uid, gid, mode = None, None, None
+    if given.keys() & {"uid", "gid", "mode"}:
+        uid, gid = (_number(given.get(key, "0"), 10) for key in ("uid", "gid"))
+        mode = _number(given.get("mode", "0755"), 8) & 0o777
     begins_with = "" if origin in {"", "scratch"} else origin
     if source.strip("/"):
         begins_with += source
-    return Mount(given.get("id") or _clean(target), uid, gid, mode, begins_with, sharing)
+    name = given.get("id") or _clean(target)
+    if not name.isascii():
+        # BuildKit takes each byte of a flag for a character, but not those of a variable.
+        raise ValueError("an id with characters beyond ASCII")
+    return Mount(name, uid, gid, mode, begins_with, sharing)
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal():
+def _number(text: str, base: int) -> int:
+    if not _DIGITS.fullmatch(text):
         raise ValueError(f"{text!r} is no number")
-    return int(text)
+    return int(text, base)
 
 
 def _clean(target: str) -> str:

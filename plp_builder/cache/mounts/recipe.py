@@ -24,7 +24,7 @@ NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 ARCHIVE = "mount.tar"
 DOCKERFILE = "Dockerfile"
 
-_TOOL, _INPUT = "plp-mount-tool", "plp-mount"
+_TOOL, _STEPS, _INPUT = "plp-mount-tool", "plp-mount-steps", "plp-mount"
 _PLAIN = re.compile(r"[^A-Za-z0-9_./:@+,=-]")
 _TO_ESCAPE = re.compile(r"([\\'\"\s])")
 _ATTRIBUTES = ("--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability")
@@ -152,14 +152,16 @@ def _request(
 ) -> SolveRequest:
     (directory / DOCKERFILE).write_text("\n".join(("FROM scratch", *steps, "")), "utf-8")
     contexts = ((_TOOL, tool), *inputs)
-    options = [KeyValue("filename", DOCKERFILE)]
+    # Names of our own: under its usual ones the daemon keeps its copies of the build's context.
+    options = [KeyValue(key, _STEPS) for key in ("contextkey", "dockerfilekey")]
+    options.append(KeyValue("filename", DOCKERFILE))
     options += [KeyValue(f"context:{name}", f"local:{name}") for name, _ in contexts]
     if namespace:
         options.append(KeyValue(f"build-arg:{NAMESPACE}", namespace))
     return SolveRequest(
         frontend="dockerfile.v0",
         options=tuple(options),
-        locals=(("context", directory), ("dockerfile", directory), *contexts),
+        locals=((_STEPS, directory), *contexts),
     )
 
 
