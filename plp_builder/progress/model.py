@@ -178,6 +178,8 @@ class Model:
         step = self._by_digest.get(event.vertex)
         if step is None:
             return []
+        if event.id.startswith(("sha256:", "extracting sha256:")):
+            step.fetched.add(event.vertex)
         if event.id.startswith(("transferring ", "sha256:")) and (
             event.id in step.transfers or len(step.transfers) < MAX_TRANSFERS
         ):

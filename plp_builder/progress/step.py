@@ -24,10 +24,13 @@ class Step:
 
     ``number`` is 0 until somebody shows the step. ``spans`` are the times of work by the vertex
     (a step may be a group of them) and the moment of its start: BuildKit may start and complete
-    a vertex more than once. ``members`` tells which vertices are complete.
+    a vertex more than once. ``members`` tells which vertices are complete, and ``fetched`` has
+    those that layers were fetched or unpacked for.
     """
 
-    __slots__ = ("error", "lines", "members", "name", "number", "partial", "spans", "transfers")
+    __slots__ = (
+        "error", "fetched", "lines", "members", "name", "number", "partial", "spans", "transfers",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,6 +39,7 @@ class Step:
         self.spans: dict[tuple[str, float], Span] = {}
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.members: dict[str, bool] = {}
+        self.fetched: set[str] = set()
         self.partial: dict[int, bytes] = {}
         self.transfers: dict[str, tuple[int, int]] = {}
 
@@ -78,12 +82,16 @@ class Step:
     def cached(self) -> bool:
         """Whether the result was at hand and no work was done.
 
-        BuildKit fetches a cached result within a longer span that says so; work before or after
-        that span was work.
+        BuildKit fetches a cached result within a longer span that says so, or later, when it is
+        needed; other work before or after that span was work.
         """
         at_hand = [(at, span) for at, span in self.spans.items() if span.cached]
         return bool(at_hand) and all(
-            any(_within(at, span, *cached) for cached in at_hand) for at, span in self.spans.items()
+            any(
+                _within(at, span, *cached) or (at[0] in self.fetched and _after(at, cached[0]))
+                for cached in at_hand
+            )
+            for at, span in self.spans.items()
         )
 
     @property
@@ -110,6 +118,10 @@ class Step:
     def expected(self) -> int:
         """Bytes to receive in all, as far as BuildKit knows; 0 when it does not."""
         return sum(total for _, total in self.transfers.values())
+
+
+def _after(at: tuple[str, float], other: tuple[str, float]) -> bool:
+    return at[0] == other[0] and at[1] >= other[1]
 
 
 def _within(at: tuple[str, float], span: Span, other_at: tuple[str, float], other: Span) -> bool:

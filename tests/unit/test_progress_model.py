@@ -119,6 +119,39 @@ def test_a_result_that_is_fetched_is_cached() -> None:
     assert model.steps["v"].cached
 
 
+@pytest.mark.parametrize("what", ["sha256:00", "extracting sha256:00"])
+@pytest.mark.parametrize("since", [0, 2], ids=["at once", "later"])
+def test_a_result_that_is_fetched_when_it_is_needed_is_cached(what: str, since: int) -> None:
+    """As a cache from a registry is; the news of the transfer may come last."""
+    model = Model()
+    apply(
+        model,
+        vertex("v", started=moment(0), completed=moment(0), cached=True),
+        vertex("v", started=moment(since)),
+        vertex("v", started=moment(since), completed=moment(3)),
+        status("v", what, 10, 10),
+    )
+    assert model.steps["v"].cached
+
+
+def test_what_fetches_and_then_works_is_not_cached() -> None:
+    model = Model()
+    apply(
+        model,
+        vertex("v", started=moment(0), completed=moment(1)),
+        status("v", "sha256:00", 10, 10),
+        vertex("v", started=moment(2), completed=moment(3), cached=True),
+    )
+    assert not model.steps["v"].cached
+    other = Model()
+    apply(
+        other,
+        vertex("v", started=moment(0), completed=moment(1), cached=True),
+        vertex("v", started=moment(2), completed=moment(3)),
+    )
+    assert not other.steps["v"].cached
+
+
 def test_a_group_is_one_step() -> None:
     group: dict[str, Any] = {"progressGroup": {"id": "g", "name": "[2/2] COPY --link a b"}}
     model = Model()
