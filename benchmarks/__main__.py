@@ -87,6 +87,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=usual.minutes, help="begin no round of rebuilds after it"
     )
+    parser.add_argument(
+        "--peer-rounds", type=int, default=1, help="of rebuilds, in which other tools take part"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "build/bench.json")
     parser.add_argument("--plot", type=Path, default=ROOT / "build/bench.svg")
     parser.add_argument("--directory", default="/var/tmp", help="15 GB are needed")  # noqa: S108
@@ -136,7 +139,9 @@ def _rebuilds(stage: Stage, user: pwd.struct_passwd | None, options: argparse.Na
     wanted = [
         workload for name in usual.workloads for workload in WORKLOADS if workload.name == name
     ]
-    asked = Options(usual.rounds[1], usual.minutes, frozenset(options.scenarios))
+    asked = Options(
+        usual.rounds[1], usual.minutes, frozenset(options.scenarios), options.peer_rounds
+    )
     return contest.compare(stage, user, usual.subjects, wanted, asked)
 
 

@@ -61,6 +61,12 @@ def compare(
                 workloads = [workload for workload in workloads if not workload.base]
         subjects = [known(around) for known in OWN if known.name in with_needed(names)]
         subjects += _peers(names, around, stack, record.notes)
+        record.notes += [
+            f"{subject.name}: left out of {workload.name}: it has no cache mounts"
+            for subject in subjects
+            for workload in workloads
+            if workload.mounts and not subject.mounts
+        ]
         cast = Cast({subject.name: subject for subject in subjects}, served)
         rounds(directory, cast, workloads, options, record)
         return record.results(workloads, subjects)

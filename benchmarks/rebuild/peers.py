@@ -36,7 +36,8 @@ class Peer(Subject):
     """A builder that needs not be there."""
 
     scenarios = plan.PEER_SCENARIOS
-    rounds = 3
+    exact = False
+    main = False
 
     def _sh(self, place: Place, script: str, *arguments: object, **env: str) -> Command:
         return Command(
@@ -126,6 +127,7 @@ class Kaniko(Peer):
 
     name = "kaniko"
     title = "kaniko --cache, layers in a registry on loopback"
+    mounts = False
 
     def __init__(self, around: Surroundings, running: Engine, image: str) -> None:
         super().__init__(around)

@@ -31,6 +31,11 @@ class Record:
         text = f"error: {last_lines(error.text)}"
         self.tell(error.workload, error.scenario, error.subject, text)
 
+    def note(self, text: str) -> None:
+        """Say it once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def tell(self, workload: str, scenario: str, subject: str, outcome: str) -> None:
         """Print a line with the time since the beginning."""
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,12 @@ from benchmarks.rebuild.workloads import FIRST, Workload
 
 class Options(NamedTuple):
     """``scenarios`` empty: the usual ones of each workload; ``minutes``: no further round is
-    begun that would not end by then."""
+    begun that would not end by then; ``peer_rounds``: in how many of them others take part."""
 
     rounds: int
     minutes: float
     scenarios: frozenset[str]
+    peer_rounds: int = 1
 
 
 def rounds(
@@ -40,7 +41,7 @@ def rounds(
             if name not in arenas:
                 subjects = list(cast.subjects.values())
                 arenas[name] = Arena(directory / name, by_name[name], subjects)
-            seconds = one(cast, arenas[name], record, unit.number, options.scenarios)
+            seconds = one(cast, arenas[name], record, unit.number, options)
             took[name].append(seconds)
     except KeyboardInterrupt:
         record.notes.append("interrupted")
@@ -56,12 +57,16 @@ def rounds(
             places.remove(subject.around.stage, arena.places[name].home)
 
 
-def one(cast: Cast, arena: Arena, record: Record, number: int, asked: Collection[str]) -> float:
-    """Round ``number`` of a workload; its seconds without what only the first one has."""
-    began, extra = time.monotonic(), 0.0
+def one(cast: Cast, arena: Arena, record: Record, number: int, options: Options) -> float:
+    """Round ``number`` of a workload; its seconds without what later ones will not have."""
+    began = time.monotonic()
     workload = arena.workload
-    entrants = [subject.entrant() for subject in cast.subjects.values()]
-    scenarios = plan.wanted(workload.name, workload.dependencies is not None, asked)
+    entrants = [
+        subject.entrant(options.peer_rounds)
+        for subject in cast.subjects.values()
+        if subject.mounts or not workload.mounts
+    ]
+    scenarios = plan.wanted(workload.name, workload.dependencies is not None, options.scenarios)
     steps = plan.steps(number, scenarios, entrants)
     saving = plan.saving(steps, entrants)
     arena.edit(code=FIRST, dependencies=FIRST)
@@ -69,9 +74,7 @@ def one(cast: Cast, arena: Arena, record: Record, number: int, asked: Collection
         subject.forget(arena.places[name])
     turn = Turn(cast, arena, record, number)
     for step in steps:
-        started = time.monotonic()
         turn.take(step, saving)
-        extra += time.monotonic() - started if step.scenario.once else 0.0
     for name in saving:
         places.remove(cast.subjects[name].around.stage, arena.saved(name))
-    return time.monotonic() - began - extra
+    return time.monotonic() - began - turn.extra

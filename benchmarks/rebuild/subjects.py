@@ -42,12 +42,19 @@ class Command(NamedTuple):
 
 
 class Subject:
-    """One that builds. ``saved``: whose saved cache its fresh machines begin with."""
+    """One that builds. ``saved``: whose saved cache its fresh machines begin with.
+
+    ``exact``: an unchanged build that gives other layers than the cold one is a failure, else
+    worth a note. ``mounts``: it knows `RUN --mount=type=cache`. ``main``: takes part in all
+    rounds.
+    """
 
     name: str
     title: str
+    exact = True
+    mounts = True
     scenarios = frozenset(scenario.name for scenario in plan.SCENARIOS)
-    rounds: int | None = None
+    main = True
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
@@ -61,8 +68,10 @@ class Subject:
         """Whose the directories are, and who runs the command; None for the caller."""
         return None
 
-    def entrant(self) -> plan.Entrant:
-        return plan.Entrant(self.name, self.scenarios, self.saved, self.rounds)
+    def entrant(self, peer_rounds: int) -> plan.Entrant:
+        """For the plan; ``peer_rounds`` is in how many rounds others than the main ones are."""
+        rounds = None if self.main else peer_rounds
+        return plan.Entrant(self.name, self.scenarios, self.saved, rounds)
 
     def place(self, home: Path, cache: Path | None = None) -> Place:
         return places.make(home, self.user, cache)
@@ -189,4 +198,4 @@ class OriginalMax(Original):
     title = "buildctl-daemonless.sh, mode=max"
     mode = "max"
     scenarios = plan.PEER_SCENARIOS
-    rounds = 3
+    main = False

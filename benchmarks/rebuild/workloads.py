@@ -21,7 +21,7 @@ class Workload(NamedTuple):
     """``make`` fills a directory that does not exist; ``code`` changes what the last steps
     take, ``dependencies`` what a step in the middle takes, None where there is none.
 
-    ``base``: needs the base images and packages.
+    ``base``: needs the base images and packages; ``mounts``: has cache mounts.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Workload(NamedTuple):
     code: Edit
     dependencies: Edit | None = None
     base: bool = False
+    mounts: bool = False
 
 
 def _write(path: Path, text: str) -> None:
@@ -188,6 +189,7 @@ WORKLOADS = (
         _edit_compiled,
         _edit_packages,
         base=True,
+        mounts=True,
     ),
 )
 
