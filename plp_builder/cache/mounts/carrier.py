@@ -6,6 +6,7 @@ Nothing of this fails a build: what cannot be carried is told, and the build goe
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from plp_builder.syntax.mounts import ALL_CACHE_MOUNTS
 if TYPE_CHECKING:
     from plp_builder.settings import Settings
 
+_ARM = re.compile(r"^[^/]+/arm$")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Why = tuple[str, ...]
@@ -259,7 +261,7 @@ def _platforms(given: Iterable[str]) -> Iterator[dict[str, str]]:
     own = f"linux/{_MACHINES[machine]}" if machine in _MACHINES else ""
     for platform in tuple(given) or (own,):
         values = {}
-        for name, text in (("TARGET", platform), ("BUILD", own)):
+        for name, text in (("TARGET", _ARM.sub(r"\g<0>/v7", platform)), ("BUILD", own)):
             if text:
                 system, architecture, variant = (*text.split("/", 2), "", "")[:3]
                 values[f"{name}PLATFORM"] = text

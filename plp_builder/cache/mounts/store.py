@@ -85,7 +85,7 @@ class Store:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A directory of this build's own on the same file system; it goes afterwards."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        _make(self.root)
         place = self.root / random_name(_STAGING)
         place.mkdir()
         held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -109,7 +109,7 @@ class Store:
         """
         with locked(self.root / _LOCK, exclusive=True, check=self._check, waiting=waiting):
             if packed:
-                self._own.mkdir(exist_ok=True)
+                _make(self._own)
             for key in same:
                 with suppress(OSError):
                     os.utime(self._own / f"{key}.json", follow_symlinks=False)
@@ -203,9 +203,18 @@ def _read(path: Path) -> Kept | None:
     try:
         found = json.loads(layout.read_small(path, path.name))
         kept = Kept(str(found["listing"]), str(found["archive"]), int(found["size"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ArchiveInvalid):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    except ArchiveInvalid:
         return None
     return kept if not kept.archive or _DIGEST.fullmatch(kept.archive) else None
+
+
+def _make(directory: Path) -> None:
+    """A directory, in place of a link that would lead elsewhere."""
+    if directory.is_symlink():
+        directory.unlink()
+    directory.mkdir(parents=True, exist_ok=True)
 
 
 def _names(directory: Path) -> list[str]:
