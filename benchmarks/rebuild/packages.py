@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +39,24 @@ FURTHER = "requests==2.34.2"
 DAY = 24 * 3600
 
 
+def still_good(url: str, age: float) -> bool:
+    """Whether what ``url`` gave ``age`` seconds ago can be given again.
+
+    Packages and lists under their own digest never change; other lists do (Debian repository
+    format).
+    """
+    return "/pool/" in url or "/by-hash/" in url or age < DAY
+
+
+def index(project: str, files: Iterable[str]) -> str:
+    """The page of a project in the simple repository API (PEP 503), empty if it has no wheel."""
+    return "\n".join(
+        f'<a href="/files/{file}">{file}</a>'
+        for file in sorted(files)
+        if file.endswith(".whl") and re.sub(r"[-_.]+", "-", file.split("-")[0]).lower() == project
+    )
+
+
 class Packages(ThreadingHTTPServer):
     """``fetched`` counts what had to come from the network."""
 
@@ -57,9 +76,7 @@ class Packages(ThreadingHTTPServer):
     def kept(self, url: str) -> Path:
         """The file with what ``url`` gave; fetched where it is missing or a list too old."""
         path = self.store / hashlib.sha256(url.encode()).hexdigest()
-        if path.exists() and (
-            "/pool/" in url or "/by-hash/" in url or time.time() - path.stat().st_mtime < DAY
-        ):
+        if path.exists() and still_good(url, time.time() - path.stat().st_mtime):
             return path
         self.fetched += 1
         with (
@@ -100,14 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/files/"):
             self._file(self.server.wheels / name)
             return
-        known = (file.name for file in sorted(self.server.wheels.glob("*.whl")))
-        links = [
-            f'<a href="/files/{file}">{file}</a>'
-            for file in known
-            if file.partition("-")[0].replace("_", "-").lower() == name
-        ]
-        body = "\n".join(links).encode()
-        self.send_response(200 if links else 404)
+        body = index(name, (file.name for file in self.server.wheels.iterdir())).encode()
+        self.send_response(200 if body else 404)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

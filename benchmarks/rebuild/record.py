@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.rebuild import plan
-from benchmarks.rebuild.results import Error, Results, Sample, Size
+from benchmarks.rebuild.results import Error, Results, Sample, Size, last_lines
 from benchmarks.rebuild.subjects import Subject
 from benchmarks.rebuild.workloads import Workload
 
@@ -52,8 +52,3 @@ class Record:
             tuple(self.errors),
             tuple(self.notes),
         )
-
-
-def last_lines(text: str, most: int = 300) -> str:
-    """The end of what a program said, in one line."""
-    return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-most:]

@@ -129,3 +129,8 @@ def largest(sizes: Iterable[Size]) -> dict[tuple[str, str, int], Size]:
         if key not in found or size.total > found[key].total:
             found[key] = size
     return found
+
+
+def last_lines(text: str, most: int = 300) -> str:
+    """The end of what a program said, in one line."""
+    return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-most:]

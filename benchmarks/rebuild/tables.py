@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.measure import Spread
-from benchmarks.rebuild.results import YARDSTICK, Results, Row, Size, largest, rows
+from benchmarks.rebuild.results import YARDSTICK, Results, Row, Size, largest, last_lines, rows
 
 MEBI = 1 << 20
 
@@ -28,7 +28,7 @@ def text(results: Results) -> Iterator[str]:
     yield from _sizes_text(results)
     for error in results.errors:
         words = f"{error.workload} {error.scenario} {error.subject}, round {error.number + 1}"
-        yield f"error: {words}: {error.text.strip()}"
+        yield f"error: {words}: {last_lines(error.text, 1000)}"
     yield from (f"note: {note}" for note in results.notes)
 
 
@@ -107,7 +107,7 @@ def _cell(row: Row) -> str:
     seconds = _seconds(row.seconds, "–")  # noqa: RUF001 - prose
     if row.ratio is None or row.subject == YARDSTICK:
         return seconds
-    return f"{seconds} · **{row.ratio:.2f}**"
+    return f"{seconds} · **{row.ratio:.{2 if row.ratio >= 0.1 else 3}f}**"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:

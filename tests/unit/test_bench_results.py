@@ -7,8 +7,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.rebuild import plot, record, tables
-from benchmarks.rebuild.results import Error, Results, Sample, Size, largest, rows
+from benchmarks.rebuild import plot, tables
+from benchmarks.rebuild.results import (
+    Error,
+    Results,
+    Sample,
+    Size,
+    largest,
+    last_lines,
+    rows,
+)
 
 MEBI = 1 << 20
 RESULTS = Results(
@@ -102,5 +110,5 @@ def test_the_plot_says_what_its_bars_are() -> None:
 
 
 def test_the_end_of_what_was_said_fits_one_line() -> None:
-    assert record.last_lines("one\n\n  two  \n") == "one | two"
-    assert record.last_lines("x" * 500 + "\nthe end", 9) == "| the end"
+    assert last_lines("one\n\n  two  \n") == "one | two"
+    assert last_lines("x" * 500 + "\nthe end", 9) == "| the end"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.rebuild import layers, places
+from benchmarks.rebuild import layers, packages, places
 from benchmarks.rebuild.workloads import FIRST, WORKLOADS, Workload, prepare
 from tests.support import layouts
 
@@ -86,3 +86,24 @@ def test_a_hard_link_needs_no_space(tmp_path: Path) -> None:
     os.link(tmp_path / "blobs/one", tmp_path / "two")
     assert places.used(tmp_path) == before
     assert places.used(tmp_path / "missing") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "age", "good"),
+    [
+        ("http://deb.example/debian/pool/main/h/hello/hello_2.10.deb", 1e9, True),
+        ("http://deb.example/debian/dists/trixie/main/by-hash/SHA256/0123", 1e9, True),
+        ("http://deb.example/debian/dists/trixie/InRelease", 60, True),
+        ("http://deb.example/debian/dists/trixie/InRelease", 1e6, False),
+    ],
+)
+def test_what_the_proxy_may_keep(url: str, age: float, good: bool) -> None:
+    assert packages.still_good(url, age) is good
+
+
+def test_the_index_of_wheels() -> None:
+    files = ["scikit_learn-1.9.1-cp313.whl", "scipy-1.18.1-cp313.whl", "scipy-1.18.1.tar.gz"]
+    page = packages.index("scikit-learn", files)
+    assert page == f'<a href="/files/{files[0]}">{files[0]}</a>'
+    assert packages.index("scipy", files).count("<a") == 1
+    assert packages.index("numpy", files) == ""
