@@ -10,6 +10,7 @@ import os
 import random
 import struct
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +20,9 @@ import pytest
 
 from plp_builder.cache import context
 from tests.support import daemon
+from tests.support.builder import MakeWorkspace, RunBuilder, Workspace
 from tests.support.daemon import Daemon
-from tests.support.machine import Tools
+from tests.support.machine import Tools, User
 
 _YOUNG = 0.05
 """Until files have an age, so that it is not their youth that makes them doubtful."""
@@ -368,3 +370,68 @@ def test_random_changes_with_equal_sizes_and_times(kept: Kept, source: Path, rou
         if dice.random() < 0.25:
             kept.build(source, target="part")
         assert kept.build(source) == kept.from_nothing(source), done
+
+
+READ_WHOLE = "the build context is read whole"
+
+
+class Builder(NamedTuple):
+    """The whole builder, with a workspace of one user."""
+
+    run: RunBuilder
+    place: Workspace
+
+    def build(self, strategy: str) -> tuple[str, str]:
+        """The image's digest and the log."""
+        env = {
+            **self.place.env,
+            "PLP_CACHE_STRATEGY": strategy,
+            "PLP_DEBUG": "true",
+            "PLP_BUILD_CONTEXTS": f"extra={self.place.source / 'extra'}",
+            "PLP_TARGET": "whole",
+            "SOURCE_DATE_EPOCH": "1",
+        }
+        if strategy == "off":
+            del env["PLP_CACHE_PATH"]
+        done = self.run(env, user=self.place.owner)
+        assert done.code == 0, done.output
+        with tarfile.open(self.place.archive) as tar:
+            index = tar.extractfile("index.json")
+            assert index is not None
+            (entry,) = json.load(index)["manifests"]
+        return str(entry["digest"]), done.output
+
+
+@pytest.fixture
+def whole(run_builder: RunBuilder, workspace: MakeWorkspace, user: User) -> Builder:
+    place = workspace(user)
+    checkout(place.source, "a")
+    return Builder(run_builder, place)
+
+
+def test_the_builder_sends_an_unchanged_context_once(whole: Builder) -> None:
+    whole.build("state")
+    time.sleep(_YOUNG)
+    digest, log = whole.build("state")
+    assert READ_WHOLE not in log
+    write(whole.place.source / "tree/one", "b" * 8)
+    normalise(whole.place.source)
+    other, log = whole.build("state")
+    assert READ_WHOLE in log
+    assert "tree/one looks unchanged, but is not" in log
+    assert other == whole.build("off")[0]
+    assert other != digest
+    assert READ_WHOLE not in whole.build("state")[1]
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.soak)])
+def test_random_changes_before_the_whole_builder(whole: Builder, rounds: int) -> None:
+    source = whole.place.source
+    dice = random.Random(rounds)  # noqa: S311 - the same rounds every time
+    done = []
+    for number in range(rounds):
+        done.append(mutate(source, dice, f"{number:08d}"))
+        write(source / "tree/inner/visible", str(number))
+        write(source / "extra/visible", str(number))
+        normalise(source)
+        assert whole.build("state")[0] == whole.build("off")[0], done
