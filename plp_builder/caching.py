@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from plp_builder import log, process
 from plp_builder.buildkit import damage, pruning
 from plp_builder.buildkit.runtime import remove_trees
-from plp_builder.cache import context, images, index, portable, staging, state
+from plp_builder.cache import context, images, index, mounts, portable, staging, state
 from plp_builder.cache.context_store import Known
 from plp_builder.cache.files import remove
 from plp_builder.cache.identity import identity
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plp_builder.buildkit import Endpoint
     from plp_builder.cache.choice import Choice
     from plp_builder.cache.context import Fingerprint
+    from plp_builder.cache.mounts.bench import Reach
     from plp_builder.cache.portable import BuildCache
     from plp_builder.cache.state import State
     from plp_builder.oci.assembly import Holds
@@ -73,6 +74,7 @@ class Caching:
         self._settings = settings
         self._paths = paths
         self._check = check
+        self._mounts = mounts.carrier_for(settings, paths, check)
         self._exports = "archive" in settings.outputs
         self._stack = ExitStack()
         self._portable: BuildCache | None = None
@@ -130,21 +132,30 @@ class Caching:
                 self._look(self.state, directories)
             except OSError as error:
                 raise state.not_carried(error) from None
-        if not (self.state and (self.state.warm or self._settings.cache_strategy == "state")):
+        if not (self.state and (self._is_warm or self._settings.cache_strategy == "state")):
             self._open_portable()
             assert self._portable  # noqa: S101 - for the type checker
             self._portable.serve(self._readers)
 
-    def settle(self, endpoint: Endpoint) -> None:
+    @property
+    def must_settle(self) -> bool:
+        """Whether no solve may begin before `settle`."""
+        return bool(self.doubt or (self._mounts and self._mounts.waiting and not self._is_warm))
+
+    def settle(self, reach: Reach) -> None:
         """Have the daemon, which is ready, forget what it may have stale copies of.
 
-        Raises StateDamaged.
+        And fill the cache mounts that it does not know. Raises StateDamaged.
         """
         if self.state:
             self.state.keep_verdict()
         if self.doubt:
             log.debug("the build context is read whole", reason=self.doubt)
-            pruning.local_sources(endpoint, self._env)
+            pruning.local_sources(reach.endpoint, self._env)
+        if self._mounts:
+            self._mounts.tell(state=self.state is not None)
+            if not self._is_warm:
+                self._mounts.restore(reach)
 
     def gives_up(self, said: str) -> bool:
         """Whether a solve failed because of the portable cache, which is done without from now."""
@@ -220,6 +231,11 @@ class Caching:
                 self._portable.add(self.layout, [node.descriptor for node in nodes])
         return True
 
+    def keep_mounts(self, reach: Reach) -> None:
+        """Carry chosen cache mounts in the portable cache, after steps have run."""
+        if self._mounts:
+            self._mounts.keep(reach, state=self.state is not None)
+
     def exported(self) -> None:
         """The solve that exports has gone well."""
         if self.state:
@@ -294,6 +310,10 @@ class Caching:
             after = context.take(directories, self._own)
             if learned := context.learn(known, before, after, began):
                 learned.write(found.fingerprint)
+
+    @property
+    def _is_warm(self) -> bool:
+        return self.state is not None and self.state.warm
 
     @property
     def _own(self) -> list[Path]:

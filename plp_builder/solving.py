@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from plp_builder import log, solve
 from plp_builder.buildkit.buildctl import Call
 from plp_builder.buildkit.sandbox import Sandbox
+from plp_builder.cache.mounts.bench import Reach
 from plp_builder.errors import CacheDamaged, CacheNotUsable, DaemonFailure, StateDamaged
 from plp_builder.preflight import environment
 from plp_builder.progress import Model, Progress, create, failure
@@ -124,18 +125,19 @@ def solve_image(
     DaemonDied, DaemonNotReady, RootlessNotPermitted, BuildFailed.
     """
     phases = run.phases
+    reach = reach_of(run, daemon)
     while True:
         try:
             with phases.part("cache"):
                 caching.begin(dict(request().locals))
             wanted = request(cache_imports=caching.imports, layout=caching.layout)
-            if daemon.listens() and not caching.doubt:
+            if daemon.listens() and not caching.must_settle:
                 solving.begin(wanted, early=True)
             daemon.ready(settings.start_timeout)
             _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
             model = Model()
             with phases.part("solve"):
-                caching.settle(daemon.endpoint)
+                caching.settle(reach)
                 done = solving.finish(wanted, model)
             if done and caching.verify():
                 return model
@@ -152,6 +154,11 @@ def solve_image(
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))
+
+
+def reach_of(run: Run, daemon: Daemon) -> Reach:
+    """What solves beside the image's take."""
+    return Reach(daemon.endpoint, run.watch, run.environ, daemon.room.runtime.client)
 
 
 def keep(
@@ -178,6 +185,9 @@ def keep(
             else:
                 why = "".join(list(said.texts)[-1:])
                 log.warning("the portable cache lacks this build", why=why)
+    if not all_cached:
+        with run.phases.part("cache mounts"):
+            caching.keep_mounts(reach_of(run, daemon))
     with run.phases.part("tidy"):
         caching.tidy(daemon.endpoint, grown=not all_cached)
 
