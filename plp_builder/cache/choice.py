@@ -134,11 +134,13 @@ class Choice:
         if found is None:
             return False
         said = "\n".join((failure.what, *failure.why))
-        if isinstance(failure, DaemonFailure) and damage.lacks_room(said):
-            full = [line for line in failure.why if damage.lacks_room(line)]
-            failure = StateNotCarried("The daemon's state cannot be kept", why=full[-1:])
+        full = isinstance(failure, DaemonFailure) and damage.lacks_room(said)
+        if full:
+            lines = [line for line in failure.why if damage.lacks_room(line)]
+            failure = StateNotCarried("The daemon's state cannot be kept", why=lines[-1:])
         if isinstance(failure, StateNotCarried):
-            found.keep_verdict("; ".join(failure.why))
+            if not full:  # room may be made, the rest stays as it is
+                found.keep_verdict("; ".join(failure.why))
             self.refusal = failure
             _tell(failure)
             self._drop()
