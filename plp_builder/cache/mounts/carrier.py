@@ -102,7 +102,7 @@ class Carrier:
 
         ``state`` is whether the daemon's state is kept: then no copy of an archive stays in it.
         """
-        if not self.mounts:
+        if not self.mounts or self._store.is_read_only():
             return
         began = time.monotonic()
         try:

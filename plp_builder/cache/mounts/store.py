@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from plp_builder.cache import read_only
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.lock import locked, try_lock
 from plp_builder.cache.mounts.recipe import ARCHIVE
@@ -63,6 +64,10 @@ class Store:
     def read(self, key: str) -> Kept | None:
         """What is known of the mount ``key``; None where nothing can be used. Never raises."""
         return _read(self._own / f"{key}.json")
+
+    def is_read_only(self) -> bool:
+        """Whether the cache keeps nothing, which is told with its layers. Never raises."""
+        return read_only.is_read_only(self.root.parent)
 
     def place(self, kept: Kept) -> Path:
         """The directory with the archive."""
