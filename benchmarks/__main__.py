@@ -39,10 +39,18 @@ class Usual(NamedTuple):
     minutes: float
     workloads: tuple[str, ...]
     subjects: tuple[str, ...]
+    scenarios: tuple[str, ...] = ()
 
 
 FULL = Usual(PARTS, (21, 5, 7), 35, tuple(w.name for w in WORKLOADS), contest.NAMES)
-QUICK = Usual(("rebuild",), (7, 2, 3), 3.5, ("W1", "W4", "W2"), ("builder", "portable", "original"))
+QUICK = Usual(
+    ("rebuild",),
+    (7, 2, 3),
+    3.5,
+    ("W1", "W2", "W4"),
+    ("builder", "portable", "original"),
+    ("cold", "unchanged", "fresh", "code"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +90,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=usual.parts)
     parser.add_argument("--workloads", nargs="+", choices=FULL.workloads, default=usual.workloads)
     scenarios = [scenario.name for scenario in plan.SCENARIOS]
-    parser.add_argument("--scenarios", nargs="+", choices=scenarios, default=())
+    parser.add_argument("--scenarios", nargs="+", choices=scenarios, default=usual.scenarios)
     parser.add_argument("--subjects", nargs="+", choices=contest.NAMES, default=usual.subjects)
     parser.add_argument(
         "--minutes", type=float, default=usual.minutes, help="begin no round of rebuilds after it"

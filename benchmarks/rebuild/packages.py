@@ -1,7 +1,7 @@
 """Packages from loopback: builds are compared, not the weather on the network.
 
 A proxy that keeps what it fetched answers apt, and an index made of wheels that pip downloaded
-once answers pip. Both are kept between runs; lists of packages for a day.
+once answers pip. Both are kept between runs; lists of packages for a week.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REQUIREMENTS = (
     "scikit-learn==1.9.1",
 )
 FURTHER = "requests==2.34.2"
-DAY = 24 * 3600
+WEEK = 7 * 24 * 3600
 
 
 def still_good(url: str, age: float) -> bool:
@@ -45,7 +45,7 @@ def still_good(url: str, age: float) -> bool:
     Packages and lists under their own digest never change; other lists do (Debian repository
     format).
     """
-    return "/pool/" in url or "/by-hash/" in url or age < DAY
+    return "/pool/" in url or "/by-hash/" in url or age < WEEK
 
 
 def index(project: str, files: Iterable[str]) -> str:

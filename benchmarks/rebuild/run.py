@@ -66,7 +66,9 @@ def one(cast: Cast, arena: Arena, record: Record, number: int, options: Options)
         for subject in cast.subjects.values()
         if subject.mounts or not workload.mounts
     ]
-    scenarios = plan.wanted(workload.name, workload.dependencies is not None, options.scenarios)
+    scenarios = plan.wanted(
+        number, workload.name, workload.dependencies is not None, options.scenarios
+    )
     steps = plan.steps(number, scenarios, entrants)
     saving = plan.saving(steps, entrants)
     arena.edit(code=FIRST, dependencies=FIRST)

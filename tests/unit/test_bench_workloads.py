@@ -93,7 +93,7 @@ def test_a_hard_link_needs_no_space(tmp_path: Path) -> None:
     [
         ("http://deb.example/debian/pool/main/h/hello/hello_2.10.deb", 1e9, True),
         ("http://deb.example/debian/dists/trixie/main/by-hash/SHA256/0123", 1e9, True),
-        ("http://deb.example/debian/dists/trixie/InRelease", 60, True),
+        ("http://deb.example/debian/dists/trixie/InRelease", 3600, True),
         ("http://deb.example/debian/dists/trixie/InRelease", 1e6, False),
     ],
 )
