@@ -6,10 +6,10 @@ same options, and unpacked by another before the next build on a fresh daemon::
 
     carrier = mounts.carrier_for(settings, paths, check)  # reads the Dockerfile; None: no mounts
     carrier.tell(state=False)  # once it is known whether the daemon's state is kept
-    carrier.restore(reach)  # on a ready daemon whose root is new, before the first solve of it
+    carrier.restore(reach)  # on a ready daemon that has no mounts yet, before the first solve
     carrier.keep(reach, state=False)  # after a build in which a step ran, while the daemon lives
 
-``carrier.waiting`` says whether there is something to restore. ``reach`` is a `bench.Reach`.
+``carrier.waiting`` says whether there is something to restore. ``reach`` is a `Reach`.
 
 `instructions`, `expansion` and `model` read the Dockerfile, `tool` finds tar, `recipe` writes what
 is solved, `store` has the files in the cache, `carrier` does it all.
@@ -17,13 +17,29 @@ is solved, `store` has the files in the cache, `carrier` does it all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from plp_builder.buildkit import Endpoint
     from plp_builder.cache.mounts.carrier import Carrier
     from plp_builder.preflight.paths import Paths
+    from plp_builder.process import Watch
     from plp_builder.settings import Settings
+
+
+class Reach(NamedTuple):
+    """A daemon that is ready, and what a solve on it takes.
+
+    ``directory`` is a private one of the client's, where a few MB can lie.
+    """
+
+    endpoint: Endpoint
+    watch: Watch
+    environ: Mapping[str, str]
+    directory: Path
 
 
 def carrier_for(settings: Settings, paths: Paths, check: Callable[[], None]) -> Carrier | None:

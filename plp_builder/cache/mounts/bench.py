@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from plp_builder import process, solve
-from plp_builder.buildkit import Endpoint
 from plp_builder.buildkit.buildctl import Call
 from plp_builder.cache.files import random_name, remove
-from plp_builder.cache.mounts import recipe, tool
+from plp_builder.cache.mounts import Reach, recipe, tool
 from plp_builder.cache.mounts.recipe import Task
 from plp_builder.errors import Failure
-from plp_builder.process import Watch
 from plp_builder.progress import Model, failure
 from plp_builder.progress.events import parse
 from plp_builder.solve import SolveRequest
+
+__all__ = ["Bench", "Reach", "Refused"]
 
 _PRUNING = 300.0
 _SAID = 3
 _BY_TAR = "did not complete successfully: exit code: 2"
 _FULL = ("no space left", "quota exceeded")
-
-
-class Reach(NamedTuple):
-    """A daemon that is ready, and what a solve on it takes.
-
-    ``directory`` is a private one of the client's, where a few MB can lie.
-    """
-
-    endpoint: Endpoint
-    watch: Watch
-    environ: Mapping[str, str]
-    directory: Path
 
 
 class Refused(NamedTuple):
@@ -78,6 +66,15 @@ class Bench:
         return self._solve(
             recipe.packing(tasks, self._tar, self._steps, self._tool, self._namespace, to)
         )
+
+    def is_new(self) -> bool:
+        """Whether the daemon has no cache mounts at all. Never raises."""
+        words = ["du", "--verbose", "--filter", "type==exec.cachemount"]
+        command = ["buildctl", *self._reach.endpoint.arguments(), *words]
+        with suppress(Failure):
+            done = process.run(command, env=self._env(), timeout=_PRUNING)
+            return done.code == 0 and b"ID:" not in done.stdout
+        return False
 
     def forget(self, *filters: str) -> None:
         """Have the daemon remove what any of them matches. Never raises: it is only room."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from plp_builder import log
 from plp_builder.cache.identity import identity
 from plp_builder.cache.lock import LockNotFreeError
-from plp_builder.cache.mounts import model, recipe
-from plp_builder.cache.mounts.bench import Bench, Reach
+from plp_builder.cache.mounts import Reach, model, recipe
+from plp_builder.cache.mounts.bench import Bench
 from plp_builder.cache.mounts.model import Mount
 from plp_builder.cache.mounts.store import Kept, Store, digest
 from plp_builder.cache.portable import tell
@@ -69,6 +69,7 @@ class Carrier:
         ``state`` is whether the daemon's state is kept.
         """
         if self._untold and not state:
+            self._untold = False
             log.warning(
                 "what cache mounts hold is lost when this build ends",
                 why="the daemon's state is not kept, and the portable cache has layers only",
@@ -76,12 +77,14 @@ class Carrier:
             )
 
     def restore(self, reach: Reach) -> None:
-        """Fill the mounts of a daemon that has none yet. Only what the watch raises gets out."""
+        """Fill the mounts of a daemon, if it has none yet. Only what the watch raises gets out."""
         if not self.waiting:
             return
         began = time.monotonic()
         try:
             with self._store.reading(_tell_wait), Bench(reach, self._namespace) as bench:
+                if not bench.is_new():
+                    return
                 self._read()
                 archives = self._archives()
                 sound = [mount for mount, kept in archives.items() if self._store.is_sound(kept)]

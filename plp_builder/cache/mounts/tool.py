@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +38,7 @@ def install(directory: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
         version = process.run([tar, "--version"], env=env, timeout=_PATIENCE).stdout
         if not version.startswith(b"tar (GNU tar)"):
             raise CacheNotUsable(_NOT_AT_HAND, why=[f"{tar} is not GNU tar"])
-        shutil.copyfile(tar, directory / _TAR)
-        (directory / _TAR).chmod(0o755)
+        _copy(Path(tar), directory / _TAR)
         loader = _loader(Path(tar))
         if not loader:
             return (f"{PLACE}/{_TAR}",)
@@ -63,11 +61,14 @@ def _with_libraries(
     place = directory / _LIBRARIES
     place.mkdir()
     for library in {Path(loader), *map(Path, _LIBRARY.findall(listed.stdout.decode()))}:
-        copy = place / library.name
-        shutil.copyfile(library, copy)
-        copy.chmod(0o755)
+        _copy(library, place / library.name)
     there = f"{PLACE}/{_LIBRARIES}"
     return (f"{there}/{Path(loader).name}", "--library-path", there, f"{PLACE}/{_TAR}")
+
+
+def _copy(program: Path, to: Path) -> None:
+    to.write_bytes(program.read_bytes())
+    to.chmod(0o755)
 
 
 def _loader(program: Path) -> str:
