@@ -12,6 +12,7 @@ import os
 import platform
 import pwd
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -55,6 +56,8 @@ QUICK = Usual(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
+    # So that whatever ends us, builds are ended and directories removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     user = test_user.find()
     work = Path(tempfile.mkdtemp(prefix="plp-bench-", dir=options.directory))
     failed = False
@@ -77,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"results: {options.json}")
     except SetupError as error:
         print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)

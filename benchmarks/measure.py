@@ -65,25 +65,37 @@ def run(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        peak = 0
-        if memory:
-            while child.poll() is None:
-                peak = max(peak, high_water_mark(child.pid))
-                time.sleep(POLL)
-        code = _wait(child, timeout)
+        try:
+            peak = _watch(child) if memory else 0
+            code = _wait(child, timeout)
+        except KeyboardInterrupt:
+            _end(child)
+            raise
         seconds = time.perf_counter() - started
         output.seek(max(0, os.fstat(output.fileno()).st_size - TAIL))
         text = output.read().decode("utf-8", "replace") if code else ""
     return Run(code, seconds, peak, text)
 
 
+def _watch(child: subprocess.Popen[bytes]) -> int:
+    peak = 0
+    while child.poll() is None:
+        peak = max(peak, high_water_mark(child.pid))
+        time.sleep(POLL)
+    return peak
+
+
 def _wait(child: subprocess.Popen[bytes], timeout: float | None) -> int:
     try:
         return child.wait(timeout)
     except subprocess.TimeoutExpired:
-        child.terminate()
+        return _end(child) or 1
+
+
+def _end(child: subprocess.Popen[bytes]) -> int:
+    child.terminate()
     try:
-        return child.wait(30) or 1
+        return child.wait(30)
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()
