@@ -7,11 +7,11 @@ holds, the build goes on with an empty state or without one. None of this ever f
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from plp_builder import log
+from plp_builder import log, process
 from plp_builder.buildkit import damage
 from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
 from plp_builder.buildkit.deaths import WHILE_NEEDED
@@ -26,6 +26,8 @@ from plp_builder.errors import (
     PathFailure,
     StateDamaged,
     StateNotCarried,
+    Stopped,
+    TimedOut,
 )
 from plp_builder.preflight.cache_path import check_cache
 
@@ -38,6 +40,9 @@ DEFAULT_PATH = "/tmp/cache"  # noqa: S108 - the contract's default
 DEFAULT_BOUND = 10_000_000_000
 """What holds where nothing is set, for a daemon that starts before the settings are read: a path,
 and bytes. A test holds both to the settings."""
+
+_PATIENCE, _PATIENCE_STOPPED = 5.0, 2.0
+"""Seconds that a failure, and a stop, may be told later for the sake of the next build."""
 
 _ELSEWHERE = "--root", "--oci-worker-snapshotter", "--oci-worker=false", "--containerd-worker=true"
 
@@ -60,8 +65,13 @@ class Choice:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            if error and self.state:
+                stopped = isinstance(error, Stopped | TimedOut)
+                self._write_out(self.state, _PATIENCE_STOPPED if stopped else _PATIENCE)
+        finally:
+            self._stack.close()
 
     @property
     def root(self) -> Root | None:
@@ -151,7 +161,7 @@ class Choice:
         log.warning(
             "the daemon's state is put aside",
             name=StateDamaged.name,
-            why="; ".join((failure.what, *failure.why[-2:])),
+            why="; ".join((failure.what, *_last_words(failure.why))),
             hint="Nothing has to be done: what is missing is built again.",
         )
         try:
@@ -190,9 +200,21 @@ class Choice:
             raise
         self.state = found
 
+    def _write_out(self, found: State, patience: float) -> None:
+        """After a build that failed: the daemon has ended, and what it left is of use."""
+        words = ["sync", "--file-system", str(found.directory)]
+        with suppress(Failure):
+            if process.run(words, env={"PATH": self._facts.path}, timeout=patience).code == 0:
+                found.finish()
+
     def _drop(self) -> None:
         self.state = None
         self._stack.close()
+
+
+def _last_words(why: tuple[str, ...]) -> tuple[str, ...]:
+    """The last line, and the one before; without what buildctl logs besides, if possible."""
+    return (tuple(line for line in why if not line.startswith(("time=", "----"))) or why)[-2:]
 
 
 def _is_blamed(failure: Failure, said: str) -> bool:

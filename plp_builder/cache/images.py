@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from plp_builder.cache import index, pruning
+from plp_builder.cache.files import remove
 from plp_builder.cache.verification import Record
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
@@ -20,6 +21,7 @@ from plp_builder.oci.model import Descriptor
 LAST = 8
 """Images that are kept: a return to one of them, as after `git switch`, sends nothing."""
 
+_INGEST = "ingest"
 _SHARE = 4
 """The part of a cache's bound that older images may take, as a divisor."""
 
@@ -43,7 +45,11 @@ class Images:
         self._before: tuple[Descriptor, ...] = ()
 
     def begin(self) -> None:
-        """Take away the index, so that what the solve writes there is its image. Raises OSError."""
+        """Take away the index, so that what the solve writes there is its image. Raises OSError.
+
+        With it goes what killed solves had begun to write.
+        """
+        remove(self.directory / _INGEST)
         self._before = self._before or index.read(self.directory).entries
         with suppress(FileNotFoundError):
             (self.directory / layout.INDEX).unlink()

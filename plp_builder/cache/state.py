@@ -27,6 +27,7 @@ from typing import NamedTuple
 from plp_builder.buildkit.damage import has_empty_blob, lacks_room
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
+from plp_builder.cache.leavings import remove_leavings
 from plp_builder.cache.lock import locked
 from plp_builder.errors import ArchiveInvalid, StateNotCarried
 from plp_builder.oci import layout
@@ -42,6 +43,7 @@ _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layo
 _NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
 _DATABASES = "*.db", "*/*.db", "*/snapshots/*.db"
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -76,6 +78,7 @@ class State:
         self.tried = False
         self._maker = maker
         self._user = user
+        self._unwritten = False
 
     def prepare(self) -> str:
         """Make it ready for a daemon; why an older one was put aside, "" if none was.
@@ -94,8 +97,9 @@ class State:
         self._make_root()
         if not self.tried:
             remove(self.directory / _MADE)
-        if (self.directory / _USED).exists():
-            self._remove_ingested()
+        self._unwritten = (self.directory / _USED).exists()
+        if self._unwritten:
+            remove_leavings(self.root)
         replace_durably(self.directory / _USED, _boot().encode())
         return reason
 
@@ -145,11 +149,17 @@ class State:
 
     def write_databases_out(self) -> None:
         """See that the daemon's databases are on the disk, all that it changes when nothing is
-        built. Raises OSError."""
+        built; and all else where a build was killed since. Raises OSError."""
+        if self._unwritten:
+            os.sync()
+            return
         for pattern in _DATABASES:
             for path in self.root.glob(pattern):
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                descriptor = os.open(path, _READ)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def finish(self) -> None:
         """The state is whole and on the disk: a later boot may trust it. Never raises."""
@@ -161,11 +171,6 @@ class State:
         with suppress(OSError):
             return tuple(path for path in self.directory.iterdir() if path.name.startswith(_ASIDE))
         return ()
-
-    def _remove_ingested(self) -> None:
-        """Remove what a killed daemon was about to write: parts of blobs, and output of steps."""
-        for path in self.root.glob("*/content/ingest/*"):
-            remove(path)
 
     def _why_not(self, made: object, wanted: object) -> str:
         try:

@@ -148,3 +148,13 @@ def test_what_was_verified_of_images_that_went_is_forgotten(tmp_path: Path) -> N
     found = Record.read(tmp_path)
     assert found.holds(second.digest.encoded, blob_path(tmp_path, second.digest).stat())
     assert not found.holds(first.digest.encoded, gone)
+
+
+def test_what_a_killed_solve_had_begun_to_write_goes(tmp_path: Path) -> None:
+    build(tmp_path, b"one")
+    part = tmp_path / "ingest" / ("2" * 64)
+    part.mkdir(parents=True)
+    (part / "data").write_bytes(b"half a layer")
+    build(tmp_path, b"two")
+    assert not part.exists()
+    assert layers_of(tmp_path) == {b"one", b"two"}

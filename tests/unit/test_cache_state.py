@@ -359,3 +359,25 @@ def test_the_databases_are_written_out(cache: Path, monkeypatch: pytest.MonkeyPa
         "metadata.db",
         "metadata_v2.db",
     ]
+
+
+def test_a_build_after_a_kill_writes_all_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the killed build left has never been written out."""
+    written: list[str] = []
+    monkeypatch.setattr(os, "sync", lambda: written.append("all"))
+    build(cache, kill=True)
+    for expected in (["all"], ["all"]):
+        with used(cache) as found:
+            found.prepare()
+            found.write_databases_out()
+        assert written == expected
+
+
+def test_a_build_after_a_kill_removes_what_that_left(cache: Path) -> None:
+    part = cache / "state/1/root/runc-overlayfs/content/ingest/part"
+    for kill in (True, False):
+        build(cache, kill=kill)
+        part.mkdir(parents=True)
+        (part / "data").touch()
+        build(cache)
+        assert part.exists() is not kill
