@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from plp_builder import log, process
 from plp_builder.buildkit import damage, pruning
 from plp_builder.buildkit.runtime import remove_trees
-from plp_builder.cache import context, images, index, mounts, portable, staging, state
-from plp_builder.cache.context_store import Known
+from plp_builder.cache import images, index, mounts, portable, staging, state
+from plp_builder.cache.copies import Copies
 from plp_builder.cache.files import remove
 from plp_builder.cache.identity import identity
 from plp_builder.cache.images import Images
@@ -26,7 +26,6 @@ from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
 if TYPE_CHECKING:
     from plp_builder.buildkit import Endpoint
     from plp_builder.cache.choice import Choice
-    from plp_builder.cache.context import Fingerprint
     from plp_builder.cache.mounts.bench import Reach
     from plp_builder.cache.portable import BuildCache
     from plp_builder.cache.state import State
@@ -41,15 +40,6 @@ _PASSED_ON = "PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "TMPDIR"
 _SYNC_PATIENCE = 600.0
 _SMALLEST_SHARE = 10
 """The daemon's part of the bound is at least this fraction, however large the images beside it."""
-
-
-class Seen(NamedTuple):
-    """What is needed to remember what the daemon has copied of the build's directories."""
-
-    directories: Mapping[str, Path]
-    known: Known | None
-    before: Fingerprint
-    began: int
 
 
 class Caching:
@@ -82,8 +72,7 @@ class Caching:
         self._top: Descriptor | None = None
         self._holds: Holds | None = None
         self._tried = False
-        self._seen: Seen | None = None
-        self.doubt = ""
+        self._copies: Copies | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -120,16 +109,16 @@ class Caching:
     def begin(self, directories: Mapping[str, Path]) -> None:
         """Look at what there is, before each attempt. It will read ``directories``, by name.
 
-        ``doubt`` says afterwards why the daemon's copies of them may be stale, if they may.
         Raises StateNotCarried.
         """
-        self.doubt = ""
-        self._images = self._seen = None
+        self._images = self._copies = None
         if self.state:
             try:
                 self._images = Images(self.state.layout)
                 self._images.begin()
-                self._look(self.state, directories)
+                self._copies = Copies(
+                    self.state.fingerprint, directories, self._own, warm=self.state.warm
+                )
             except OSError as error:
                 raise state.not_carried(error) from None
         if not (self.state and (self._is_warm or self._settings.cache_strategy == "state")):
@@ -140,7 +129,7 @@ class Caching:
     @property
     def must_settle(self) -> bool:
         """Whether no solve may begin before `settle`."""
-        return bool(self.doubt or (self._mounts and self._mounts.waiting and not self._is_warm))
+        return bool(self._doubt or (self._mounts and self._mounts.waiting and not self._is_warm))
 
     def settle(self, reach: Reach) -> None:
         """Have the daemon, which is ready, forget what it may have stale copies of.
@@ -149,8 +138,8 @@ class Caching:
         """
         if self.state:
             self.state.keep_verdict()
-        if self.doubt:
-            log.debug("the build context is read whole", reason=self.doubt)
+        if self._doubt:
+            log.debug("the build context is read whole", reason=self._doubt)
             pruning.local_sources(reach.endpoint, self._env)
         if self._mounts:
             self._mounts.tell(state=self.state is not None)
@@ -272,15 +261,16 @@ class Caching:
         """The solve has failed for good: what it made may be of use to the next one."""
         self._top = None
         self.tidy(endpoint, grown=True)
-        if self.state:
-            self._remember(self.state)
+        if self._copies:
+            self._copies.note()
 
     def finish(self, *, grown: bool) -> None:
         """The daemon has ended: what it left is kept, and what was exported merged."""
         if self._portable:
             self._portable.keep()
+        if self._copies:
+            self._copies.note()
         if self.state:
-            self._remember(self.state)
             with suppress(Failure, OSError):
                 self._write_out(self.state, grown=grown)
                 self.state.finish()
@@ -296,20 +286,9 @@ class Caching:
         if done.code:
             raise CacheNotUsable("the state could not be written out")
 
-    def _look(self, found: State, directories: Mapping[str, Path]) -> None:
-        """Whether the daemon's copies of the directories may be stale."""
-        seen = context.take(directories, self._own)
-        known = context.read(found.fingerprint) if found.warm else Known({})
-        self.doubt = seen.doubt(known)
-        found.fingerprint.unlink(missing_ok=True)
-        self._seen = Seen(directories, None if self.doubt else known, seen, context.clock())
-
-    def _remember(self, found: State) -> None:
-        if self._seen:
-            directories, known, before, began = self._seen
-            after = context.take(directories, self._own)
-            if learned := context.learn(known, before, after, began):
-                learned.write(found.fingerprint)
+    @property
+    def _doubt(self) -> str:
+        return self._copies.doubt if self._copies else ""
 
     @property
     def _is_warm(self) -> bool:

@@ -1,0 +1,38 @@
+"""The copies of a build's directories that a kept daemon has, as far as they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from plp_builder.cache import context
+from plp_builder.cache.context_store import Known
+
+
+class Copies:
+    """Looked at before the first solve that reads ``directories``, noted after the last one.
+
+    ``record`` is the file that remembers them, next to the daemon's root; ``warm`` whether the
+    daemon has any; ``own`` are paths that the builder itself writes, maybe within a directory.
+    ``doubt`` says why the daemon has to forget them first, "" if it need not.
+    """
+
+    def __init__(
+        self, record: Path, directories: Mapping[str, Path], own: Sequence[Path], *, warm: bool
+    ) -> None:
+        """Look; until `note` nothing is remembered. Raises OSError."""
+        self._record = record
+        self._directories = directories
+        self._own = own
+        self._before = context.take(directories, own)
+        known = context.read(record) if warm else Known({})
+        self.doubt = self._before.doubt(known)
+        self._known = None if self.doubt else known
+        record.unlink(missing_ok=True)
+        self._began = context.clock()
+
+    def note(self) -> None:
+        """Remember what the daemon may have copied. Never raises OSError."""
+        after = context.take(self._directories, self._own)
+        if learned := context.learn(self._known, self._before, after, self._began):
+            learned.write(self._record)
