@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks import imports, publish, report, small
 from benchmarks.rebuild import contest, plan, plot, tables
 from benchmarks.rebuild.results import Results
-from benchmarks.rebuild.run import Options
+from benchmarks.rebuild.run import INTERRUPTED, Options
 from benchmarks.rebuild.workloads import WORKLOADS
 from benchmarks.stage import Stage, set_up
 from scripts.set_up import test_user
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compared = _rebuilds(stage, user, options)
             results["rebuild"] = compared.plain()
             failed = any(error.subject in {"builder", "portable"} for error in compared.errors)
+            failed |= any(note.endswith(INTERRUPTED) for note in compared.notes)
             _tell(tables.text(compared))
             options.plot.parent.mkdir(parents=True, exist_ok=True)
             machine = ", ".join(report.machine(results["machine"]))

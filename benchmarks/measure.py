@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +66,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            process_group=0,
         )
         try:
             peak = _watch(child) if memory else 0
@@ -93,12 +96,16 @@ def _wait(child: subprocess.Popen[bytes], timeout: float | None) -> int:
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
-    child.terminate()
+    """End it and all that it started; upstream's script would leave its daemon behind."""
+    os.killpg(child.pid, signal.SIGTERM)
     try:
-        return child.wait(30)
+        code = child.wait(30)
     except subprocess.TimeoutExpired:
         child.kill()
-        return child.wait()
+        code = child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    return code
 
 
 def high_water_mark(pid: int) -> int:

@@ -13,6 +13,8 @@ from benchmarks.rebuild.record import Record
 from benchmarks.rebuild.turn import Cast, Turn
 from benchmarks.rebuild.workloads import FIRST, Workload
 
+INTERRUPTED = "interrupted"
+
 
 class Options(NamedTuple):
     """``scenarios`` empty: the usual ones of each workload; ``minutes``: no further round is
@@ -43,11 +45,11 @@ def rounds(
                 arenas[name] = Arena(directory / name, by_name[name], subjects)
             seconds = one(cast, arenas[name], record, unit.number, options)
             took[name].append(seconds)
+        why = f"no more fitted into {options.minutes:g} minutes"
     except KeyboardInterrupt:
-        record.notes.append("interrupted")
+        why = INTERRUPTED
     record.notes += [
-        f"{name}: {len(done)} of {options.rounds} rounds, no more fitted into "
-        f"{options.minutes:g} minutes"
+        f"{name}: {len(done)} of {options.rounds} rounds: {why}"
         for name, done in took.items()
         if len(done) < options.rounds
     ]
