@@ -239,7 +239,7 @@ def test_without_a_cache_a_mount_begins_empty(builds: Callable[..., Builds]) -> 
     build = builds()
     for strategy in (PORTABLE, {"PLP_CACHE_STRATEGY": "state"}):
         build(**strategy)
-        build(**strategy, PLP_NO_CACHE="true")
+        assert RESTORED not in build(**strategy, PLP_NO_CACHE="true").stderr
         assert build.numbers() == [str(build.number)]
         build(**strategy)
         assert build.numbers() == [str(build.number - 1), str(build.number)]
