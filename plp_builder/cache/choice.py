@@ -244,6 +244,7 @@ def _maker(facts: Facts, user: User, asked: Options) -> Maker:
 
 
 def _tell_wait(patience: float) -> None:
+    log.release()  # there is time now, and somebody waits
     log.info("waiting for another build to leave the daemon's state", at_most=f"{patience:g} s")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +50,7 @@ class Kept:
         self.tools = tools
         self._start = start
         self._user = user
-        self._cold: dict[str, str] = {}
+        self._dockerfile = dockerfile
         place.write({"Dockerfile": dockerfile, "busybox": static_busybox().read_bytes()})
         self.change("one")
 
@@ -96,11 +97,17 @@ class Kept:
 
     def cold(self) -> str:
         """The digest of what a build without any cache gives for this code."""
-        if self.code not in self._cold:
-            self._cold[self.code] = self.built(CACHE_STRATEGY="off")
-        return self._cold[self.code]
+        key = self.tools.name, self._dockerfile, self.code
+        if key not in _COLD:
+            _COLD[key] = self.built(CACHE_STRATEGY="off")
+        return _COLD[key]
 
-    def steps(self, result: Result) -> str:
-        """How many of the steps were cached, as the builder tells it."""
-        line = next(line for line in result.stderr.splitlines() if " cached" in line)
-        return line.partition(" cached")[0].rpartition(",")[2].strip()
+
+_COLD: dict[tuple[str, str, str], str] = {}
+
+
+def cached(result: Result) -> int:
+    """How many steps were cached, as the builder tells it."""
+    found = re.search(r"steps: +(\d+) of \d+ cached", result.output)
+    assert found, result.output
+    return int(found[1])
