@@ -63,7 +63,7 @@ def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
     exported = index.read(staged.directory).entries
     own = next((entry for entry in exported if index.tag_of(entry) == staged.tag), None)
     if own is None:
-        _tell_failed_export(staged, warn)
+        _tell_failed_export(staged, exported, warn)
         return
     needed = tuple(node.descriptor for node in layout.reachable(staged.directory, own))
     # What was linked is known already, and so is the image, which was verified before.
@@ -81,14 +81,19 @@ def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
         _remove_leftovers(staged.layout)
 
 
-def _tell_failed_export(staged: Staged, warn: Warn) -> None:
+def _tell_failed_export(staged: Staged, images: tuple[Descriptor, ...], warn: Warn) -> None:
     """BuildKit ignores a failed export of the cache, but leaves what it had begun."""
+    there = staged.there | {
+        node.descriptor.digest.encoded
+        for image in images
+        for node in layout.reachable(staged.directory, image)
+    }
     begun = [
         name
         for place in (staged.directory / "ingest", staged.directory / layout.BLOBS)
         if place.is_dir()
         for name in os.listdir(place)  # noqa: PTH208 - names are all that is wanted
-        if name not in staged.there
+        if name not in there
     ]
     if begun:
         warn(

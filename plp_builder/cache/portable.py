@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.cache import merging, read_only, staging
 from plp_builder.cache.identity import identity
 from plp_builder.cache.staging import Staged
-from plp_builder.errors import CacheNotUsable, Failure, ResourcesExhausted
+from plp_builder.cache.verification import RECORD
+from plp_builder.errors import CacheDamaged, CacheNotUsable, Failure, ResourcesExhausted
 from plp_builder.solve.model import CacheExport, CacheImport, LocalCache, RegistryCache
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from plp_builder.settings import Settings
 
 _GONE = re.compile(r"\bcontent sha256:[0-9a-f]{64}: not found")
+_DIGEST = re.compile(r"\bsha256:[0-9a-f]{64}\b")
 
 
 class BuildCache:
@@ -37,11 +39,16 @@ class BuildCache:
     """
 
     def __init__(
-        self, settings: Settings, found: Staged | ReadOnly | None, check: Callable[[], None]
+        self,
+        settings: Settings,
+        found: Staged | ReadOnly | None,
+        check: Callable[[], None],
+        warn: Callable[[Failure], None],
     ) -> None:
         self._found = found
         self._staged = staged = found if isinstance(found, Staged) else None
         self._check = check
+        self._warn = warn
         self._max_size = settings.cache_max_size
         self._registry: CacheRegistry | None = None
         self._unchanged = False
@@ -72,6 +79,7 @@ class BuildCache:
         except (OSError, ResourcesExhausted) as error:
             log.debug("the cache is imported without a registry", reason=str(error))
             return
+        log.debug("the cache is served as a registry", address=registry.address)
         self._registry = registry
         self.imports = tuple(
             RegistryCache(registry.reference(digest)) for _, digest in self._found.imports
@@ -98,9 +106,9 @@ class BuildCache:
         staged, self._staged = self._staged, None
         try:
             if staged and self._unchanged:
-                merging.used(staged, check=self._check, warn=tell)
+                merging.used(staged, check=self._check, warn=self._warn)
             elif staged:
-                merging.keep(staged, max_size=self._max_size, check=self._check, warn=tell)
+                merging.keep(staged, max_size=self._max_size, check=self._check, warn=self._warn)
         finally:
             self.close()
 
@@ -108,21 +116,38 @@ class BuildCache:
         """Whether buildctl failed because of the cache, by what it ``said``.
 
         BuildKit's ``ignore-error`` covers the daemon's side only: where buildctl cannot write
-        the export, a build that is otherwise complete fails. So does one that imports from the
-        cache itself when another build removes what it needs. True has told a warning, and there
-        is nothing to import or export any more: solve again. Only buildctl's last word counts,
-        which begins with ``error:``; it remarks on the directory in builds that go well, too.
+        the export, a build that is otherwise complete fails. So does one whose layer is gone or
+        damaged when it is fetched at last: removed by another build while it imports from the
+        cache itself, or changed in a way that could not be seen. True has told a warning, and
+        there is nothing to import or export any more: solve again. Only buildctl's last word
+        counts, which begins with ``error:``; it remarks on the directory in builds that go well.
         """
         error = f"\n{said}".rpartition("\nerror: ")
         if error[1] and self._staged and str(self._staged.directory) in error[2]:
-            tell(CacheNotUsable("BuildKit could not write its cache, so this build is not kept"))
+            self._warn(
+                CacheNotUsable("BuildKit could not write its cache, so this build is not kept")
+            )
+        elif error[1] and self._registry and self._names_a_blob(error[2]):
+            self._warn(CacheDamaged("A layer in the cache cannot be read; this build is cold"))
+            self._distrust()
         elif error[1] and self._direct and _GONE.search(error[2]):
-            tell(CacheNotUsable("A layer in the cache is gone since the build began"))
+            self._warn(CacheNotUsable("A layer in the cache is gone since the build began"))
         else:
             return False
         self.close()
         self.imports, self.export, self.layout, self._direct = (), None, None, False
         return True
+
+    def _names_a_blob(self, text: str) -> bool:
+        """Whether it speaks of a blob that is imported."""
+        known = {str(blob.digest) for blob in self._found.blobs} if self._found else set()
+        return not known.isdisjoint(_DIGEST.findall(text))
+
+    def _distrust(self) -> None:
+        """Have the next build read every blob again, and put aside what is damaged."""
+        if self._found:
+            with suppress(OSError):
+                (self._found.layout / RECORD).unlink()
 
     def close(self) -> None:
         """End the registry, and remove what `keep` has not taken."""
@@ -148,7 +173,7 @@ def opened(settings: Settings, paths: Paths, check: Callable[[], None]) -> Itera
             tell(CacheNotUsable("The Dockerfile cannot be read", why=[str(error)]))
         else:
             found = _found(settings, paths.cache, identity(settings, dockerfile), check)
-    cache = BuildCache(settings, found, check)
+    cache = BuildCache(settings, found, check, tell)
     try:
         yield cache
     finally:

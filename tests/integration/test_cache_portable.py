@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.cache import index, merging, staging
-from plp_builder.errors import CacheDamaged, CacheNotUsable, Failure
-from plp_builder.oci.archive import verify
+from plp_builder.cache import index
+from plp_builder.errors import CacheDamaged, CacheNotUsable
 from tests.support import machine
 from tests.support.daemon import Daemon, context, running
-
-LARGE = 10**9
+from tests.support.portable_build import Built
 
 
 @pytest.fixture(scope="module")
@@ -33,38 +31,6 @@ def daemon(request: pytest.FixtureRequest, daemons: dict[str, Daemon]) -> Daemon
     """Each version of BuildKit, with nothing left of earlier builds."""
     daemons[request.param].forget()
     return daemons[request.param]
-
-
-class Built:
-    """One build with the cache, as the builder does it."""
-
-    def __init__(self, daemon: Daemon, source: Path, cache: Path, tag: str = "app") -> None:
-        self.warnings: list[Failure] = []
-        staged = staging.prepare(cache, tag, check=lambda: None, warn=self.warnings.append)
-        options = []
-        if staged:
-            options = [
-                f"--import-cache=type=local,src={i.path},digest={i.digest}" for i in staged.imports
-            ]
-            options.append(
-                f"--export-cache=type=local,dest={staged.directory},tag={tag},mode=max,"
-                "ignore-error=true"
-            )
-        archive = source.parent / f"{source.name}.tar"
-        with archive.open("w+b", buffering=0) as file:
-            self.output = daemon.solve(
-                source,
-                "--output=type=docker,oci-mediatypes=true,rewrite-timestamp=true",
-                *options,
-                stdout=file,
-            )
-            self.digest = verify(file).top.digest
-        if staged:
-            merging.keep(staged, max_size=LARGE, check=lambda: None, warn=self.warnings.append)
-
-    @property
-    def cached(self) -> int:
-        return self.output.count(" CACHED")
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ _READY = 30.0
 
 
 class Daemon:
-    """A running buildkitd; ``solve`` and ``forget`` talk to it by buildctl."""
+    """A running buildkitd of ``tools``; ``solve`` and ``forget`` talk to it by buildctl."""
 
     def __init__(self, tools: Tools, directory: Path) -> None:
+        self.tools = tools
         self._buildctl = tools["buildctl"]
         self._address = f"unix://{directory}/sock"
 
