@@ -26,7 +26,7 @@ from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
 if TYPE_CHECKING:
     from plp_builder.buildkit import Endpoint
     from plp_builder.cache.choice import Choice
-    from plp_builder.cache.mounts.bench import Reach
+    from plp_builder.cache.mounts import Reach
     from plp_builder.cache.portable import BuildCache
     from plp_builder.cache.state import State
     from plp_builder.oci.assembly import Holds
@@ -160,19 +160,23 @@ class Caching:
 
         Each blob is read once, as long as its file stays the same, or always with
         PLP_VERIFY=full. Damaged ones are removed, so that the next solve sends them again.
-        Raises ArchiveInvalid where that has been tried, OSError.
+        Raises ArchiveInvalid where that has been tried, or where it cannot be read.
         """
         if not self.layout:
             return True
-        self._top = images.built(self.layout)
-        record = Record.read(self.layout)
-        known = record if self._settings.verify != "full" else Record({})
         damaged: list[BlobDamaged] = []
         try:
+            self._top = images.built(self.layout)
+            record = Record.read(self.layout)
+            known = record if self._settings.verify != "full" else Record({})
             needed = [node.descriptor for node in reachable(self.layout, self._top)]
             damaged += verify(self.layout, needed, known, check=self._check)
         except BlobDamaged as problem:
             damaged.append(problem)
+        except OSError as error:
+            raise ArchiveInvalid(
+                f"The image in {self.layout} cannot be read", why=[str(error)]
+            ) from error
         if damaged and self._tried:
             raise damaged[0]
         self._tried = True

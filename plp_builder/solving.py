@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from plp_builder import log, solve
 from plp_builder.buildkit.buildctl import Call
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.cache.mounts.bench import Reach
+from plp_builder.cache.mounts import Reach
 from plp_builder.errors import CacheDamaged, CacheNotUsable, DaemonFailure, StateDamaged
 from plp_builder.preflight import environment
 from plp_builder.progress import Model, Progress, create, failure
@@ -136,12 +136,15 @@ def solve_image(
             daemon.ready(settings.start_timeout)
             _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
             model = Model()
-            with phases.part("solve"):
+            with phases.part("settle"):
                 caching.settle(reach)
+            with phases.part("solve"):
                 done = solving.finish(wanted, model)
-            if done and caching.verify():
-                return model
             if done:
+                with phases.part("verify"):
+                    whole = caching.verify()
+                if whole:
+                    return model
                 continue
             said = "\n".join(model.texts)
             if caching.is_blamed(said):

@@ -43,7 +43,8 @@ def request(
 
     ``paths`` and ``contexts`` come from the preflight checks; ``now`` becomes the image's
     creation time unless SOURCE_DATE_EPOCH is set. The image goes into the OCI layout ``layout``,
-    without one as an archive to buildctl's standard output; without ``image`` nowhere.
+    without one as an archive to buildctl's standard output; without ``image`` nowhere. That is for
+    a solve which only exports the cache: it runs no step again that has just been run.
     """
     named, local_paths, layouts = _named_contexts(contexts)
     return SolveRequest(
@@ -57,7 +58,7 @@ def request(
         secrets=settings.secrets,
         ssh=settings.ssh,
         entitlements=("network.host",) if settings.network == "host" else (),
-        no_cache=settings.no_cache,
+        no_cache=settings.no_cache and image,
         cache_imports=() if settings.no_cache else cache_imports,
         cache_export=cache_export,
         cache_compression="" if settings.compression == "gzip" else settings.compression,

@@ -1,0 +1,132 @@
+"""`python -m benchmarks.container_rebuild`: rebuilds inside the container image, against a shell.
+
+From `docker run` to its exit: cold, unchanged and with a code change, with the cache on a directory
+of the host and on a named volume. The shell side is upstream's buildctl-daemonless.sh in the same
+image, with import and export of a local cache on a directory of the host. The sides take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.container import SHELL
+from benchmarks.measure import spread
+from benchmarks.rebuild.workloads import FIRST, WORKLOADS, Workload, prepare
+from benchmarks.stage import UPSTREAM, upstream_module
+from benchmarks.subjects import SHA, URL
+from scripts.images.build import Wanted
+from scripts.set_up.step import SetupError
+from tests.support import containers, engine
+from tests.support.engine import Engine
+
+SIDES = ("directory", "volume", "shell")
+SCENARIOS = ("cold", "unchanged", "code")
+_WITHOUT_BASE = [workload.name for workload in WORKLOADS if not workload.base]
+
+Times = dict[tuple[str, str, str], list[float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.container_rebuild")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workloads", nargs="+", choices=_WITHOUT_BASE, default=_WITHOUT_BASE)
+    parser.add_argument("--json", type=Path, help="also write the seconds to this file")
+    options = parser.parse_args(arguments)
+    work = Path(tempfile.mkdtemp(prefix="plp-bench-", dir="/var/tmp"))
+    times: Times = {}
+    try:
+        with engine.available(work) as running:
+            image = containers.load(running, Wanted("builder"))
+            shutil.copy(upstream_module() / UPSTREAM, work / "upstream.sh")
+            for workload in WORKLOADS:
+                if workload.name in options.workloads:
+                    _measure(running, image, work, workload, options.rounds, times)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _tell(times)
+    if options.json:
+        plain = {" ".join(key): seconds for key, seconds in times.items()}
+        options.json.write_text(json.dumps(plain, indent=2) + "\n")
+    return 0
+
+
+def _measure(
+    running: Engine, image: str, work: Path, workload: Workload, rounds: int, times: Times
+) -> None:
+    home = work / workload.name
+    home.mkdir()
+    source = prepare(workload, home / "source")
+    for side in SIDES:
+        for name in ("build", "cache"):
+            (home / f"{name}-{side}").mkdir()
+            os.chown(home / f"{name}-{side}", 1000, 1000)
+    volumes = [f"{work.name}-{workload.name}-{number}" for number in range(rounds)]
+    try:
+        for number in range(rounds):
+            order = SIDES[number % 3 :] + SIDES[: number % 3]
+            workload.code(source, FIRST)
+            for side in order:
+                shutil.rmtree(home / f"cache-{side}")
+                (home / f"cache-{side}").mkdir()
+                os.chown(home / f"cache-{side}", 1000, 1000)
+            for scenario in SCENARIOS:
+                if scenario == "code":
+                    workload.code(source, f"changed {number}")
+                for side in order:
+                    os.sync()
+                    volume = volumes[number] if side == "volume" else f"{home}/cache-{side}"
+                    took = _run(running, image, work, home, side, volume)
+                    times.setdefault((workload.name, scenario, side), []).append(took)
+                    print(f"{workload.name} {scenario:<10}{side:<10}{took:8.2f}", file=sys.stderr)
+    finally:
+        running.docker("volume", "rm", "--force", *volumes, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _run(running: Engine, image: str, work: Path, home: Path, side: str, cache: str) -> float:
+    archive = home / f"build-{side}/container-image.tar"
+    words = ["docker", *(["--host", running.host] if running.host else [])]
+    words += ["run", "--rm", "--privileged", "--network=none"]
+    words += ["-v", f"{home}/source:/source:ro", "-v", f"{home}/build-{side}:/build"]
+    if side == "shell":
+        annotations = ("source=" + URL, "revision=" + SHA, "created=2000-01-01T00:00:00Z")
+        output = ["type=docker", "oci-mediatypes=true", "dest=/build/container-image.tar"]
+        output += [f"annotation.org.opencontainers.image.{text}" for text in annotations]
+        words += ["--user", "1000:1000", "-v", f"{work}/upstream.sh:/upstream.sh:ro"]
+        words += ["-v", f"{cache}:/cache", "-e", f"OUTPUT={','.join(output)}"]
+        words += ["-e", "BUILDKITD_FLAGS=--root=/var/tmp/state"]
+        words += ["-e", "BUILDCTL_CONNECT_RETRIES_MAX=100", "--entrypoint=sh", image, "-c", SHELL]
+    else:
+        words += ["-v", f"{cache}:/tmp/cache"]
+        words += ["-e", f"GIT_REPOSITORY_URL={URL}", "-e", f"GIT_SHA={SHA}", image]
+    began = time.perf_counter()
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    took = time.perf_counter() - began
+    if done.returncode or not archive.stat().st_size:
+        raise SetupError(f"{side} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return took
+
+
+def _tell(times: Times) -> None:
+    print("docker run to exit, seconds: median (middle half), ratio to the shell")
+    for (workload, scenario, side), seconds in times.items():
+        found = spread(seconds)
+        ratio = found.median / spread(times[workload, scenario, "shell"]).median
+        text = f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})"
+        print(f"{workload:<4}{scenario:<11}{side:<11}{text:>22}{ratio:>8.3f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
