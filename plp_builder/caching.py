@@ -165,10 +165,9 @@ class Caching:
         if not self.layout:
             return True
         damaged: list[BlobDamaged] = []
+        known = Record({}) if self._settings.verify == "full" else Record.read(self.layout)
         try:
             self._top = images.built(self.layout)
-            record = Record.read(self.layout)
-            known = record if self._settings.verify != "full" else Record({})
             needed = [node.descriptor for node in reachable(self.layout, self._top)]
             damaged += verify(self.layout, needed, known, check=self._check)
         except BlobDamaged as problem:
