@@ -16,7 +16,9 @@ from plp_builder.buildkit import damage
 from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
 from plp_builder.buildkit.deaths import WHILE_NEEDED
 from plp_builder.buildkit.options import Options, Root
+from plp_builder.buildkit.runtime import remove_trees
 from plp_builder.cache import state
+from plp_builder.cache.filesystem import room_for
 from plp_builder.cache.lock import LockNotFreeError
 from plp_builder.cache.state import Maker, State
 from plp_builder.errors import (
@@ -77,7 +79,9 @@ class Choice:
     def root(self) -> Root | None:
         """Where the daemon's state is to be; None: it lives as long as the run."""
         found = self.state
-        return Root(found.root, found.tried, self._bound) if found else None
+        if found is None:
+            return None
+        return Root(found.root, found.tried, room_for(found.directory, self._bound))
 
     def early(self, cache: str | None) -> bool:
         """Choose for the default settings, if that can be done at once; whether it was.
@@ -137,19 +141,21 @@ class Choice:
     def another(self, failure: Failure) -> bool:
         """Whether the state is to blame for a failure, and is out of the way now: try again.
 
-        A directory that cannot carry a state, or is full, is left; a state that the daemon cannot
-        open, or that a solve failed on, is put aside once. Raises nothing.
+        A directory that cannot carry a state is left, and one that is full emptied; a state that
+        the daemon cannot open, or that a solve failed on, is put aside once. Raises nothing.
         """
         found = self.state
         if found is None:
             return False
         said = "\n".join((failure.what, *failure.why))
-        full = isinstance(failure, DaemonFailure) and damage.lacks_room(said)
-        if full:
+        full = damage.lacks_room(said)
+        if full and isinstance(failure, DaemonFailure):
             lines = [line for line in failure.why if damage.lacks_room(line)]
             failure = StateNotCarried("The daemon's state cannot be kept", why=lines[-1:])
         if isinstance(failure, StateNotCarried):
-            if not full:  # room may be made, the rest stays as it is
+            if full:
+                self._make_room(found)
+            else:
                 found.keep_verdict("; ".join(failure.why))
             self.refusal = failure
             _tell(failure)
@@ -190,7 +196,14 @@ class Choice:
             )
         )
         try:
-            if aside := found.prepare():
+            try:
+                aside = found.prepare()
+            except OSError as error:
+                if not damage.lacks_room(str(error)):
+                    raise
+                self._make_room(found)
+                aside = found.prepare() or "its disk is full"
+            if aside:
                 log.info("the daemon's state begins anew", why=aside)
         except OSError as error:
             self._drop()
@@ -199,6 +212,12 @@ class Choice:
             self._drop()
             raise
         self.state = found
+
+    def _make_room(self, found: State) -> None:
+        """Remove all that the daemon has kept: without room there is no build at all."""
+        with suppress(OSError):
+            found.put_aside()
+        remove_trees(found.remnants(), {"PATH": self._facts.path})
 
     def _write_out(self, found: State, patience: float) -> None:
         """After a build that failed: the daemon has ended, and what it left is of use."""

@@ -11,6 +11,10 @@ _NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "gfs2", "glusterfs", "gpfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs", "vboxsf"}
 )
+_SHARE = 40
+"""Percent of a file system that one of the two caches may take."""
+
+_TIGHT = 2_000_000_000
 _IN_MEMORY = frozenset({"ramfs", "tmpfs"})
 
 
@@ -31,6 +35,31 @@ def kind(path: Path, mountinfo: str) -> str:
         if len(point) >= depth:
             found, depth = fields[fields.index("-", 6) + 1], len(point)
     return found
+
+
+def room_for(directory: Path, asked: int) -> int:
+    """How many bytes a cache may take in ``directory``: ``asked``, if its disk is large enough.
+
+    There are two caches, and room is needed for what a build adds before anything can go.
+    """
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return asked
+    return min(asked, found.f_blocks * found.f_frsize * _SHARE // 100)
+
+
+def is_tight(directory: Path) -> bool:
+    """Whether a build may have filled the disk that ``directory`` lies on.
+
+    It gives back some of it when it fails.
+    """
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    free = found.f_bavail * found.f_frsize
+    return free < _TIGHT or 4 * found.f_bavail < found.f_blocks
 
 
 def is_shared(kind: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from plp_builder.buildkit.options import Options, Root
 from plp_builder.buildkit.room import Room
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.cache import state
+from plp_builder.cache import choice, files, state
 from plp_builder.cache.choice import DEFAULT_BOUND, DEFAULT_PATH, Choice
 from plp_builder.errors import (
     BuildFailed,
@@ -313,18 +315,93 @@ def test_a_directory_that_cannot_carry_it_is_left_and_not_tried_again(
     assert [event["why"] for event in said()] == ["no overlay can be mounted"] * 2
 
 
-def test_one_that_is_full_is_left_as_it_is(
-    made: Choice, facts: Facts, cache: Path, said: Callable[[], list[dict[str, Any]]]
+FULL = "buildkitd: mkdir /x: no space left on device"
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What was removed."""
+    found: list[Path] = []
+
+    def remove(paths: Sequence[Path], env: Mapping[str, str]) -> tuple[str, ...]:
+        assert env.keys() == {"PATH"}
+        found.extend(paths)
+        for path in paths:
+            shutil.rmtree(path)
+        return ()
+
+    monkeypatch.setattr(choice, "remove_trees", remove)
+    return found
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        death([FULL, "panic: x"], 1, ready=False),
+        death([FULL], 1, ready=True),
+        StateNotCarried("The daemon's state cannot be kept", why=[FULL]),
+    ],
+)
+def test_one_that_is_full_is_emptied_and_used_again_later(
+    made: Choice,
+    facts: Facts,
+    cache: Path,
+    said: Callable[[], list[dict[str, Any]]],
+    removed: list[Path],
+    failure: Failure,
 ) -> None:
     root = warm(made, cache)
-    full = "buildkitd: mkdir /x: no space left on device"
-    assert made.another(death([full, "panic: x"], 1, ready=False))
+    assert made.another(failure)
     assert made.root is None
-    assert (root / "buildkitd.lock").exists()
-    assert [event["why"] for event in said()] == [full]
+    assert not root.exists()
+    assert len(removed) == 1
+    assert [event["why"] for event in said()] == [FULL]
     with Choice(facts, ME) as other:
         choose(other, cache)
         assert other.root
+
+
+def test_one_without_room_for_a_small_file_is_emptied_at_once(
+    facts: Facts, cache: Path, removed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Choice(facts, ME) as first:
+        root = warm(first, cache)
+        (root / "large").touch()
+    whole = files.replace_durably
+
+    def full(path: Path, data: bytes) -> None:
+        if (root / "large").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        whole(path, data)
+
+    monkeypatch.setattr(state, "replace_durably", full)
+    with Choice(facts, ME) as second:
+        choose(second, cache)
+        assert second.root
+        assert len(removed) == 1
+        assert list(root.iterdir()) == []
+
+
+def test_a_full_disk_that_the_state_has_not_filled_is_left(
+    made: Choice, cache: Path, removed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(state, "replace_durably", full)
+    choose(made, cache)
+    assert made.root is None
+    assert made.refusal
+    assert "No space left" in made.refusal.why[0]
+
+
+def test_the_bound_is_that_of_the_disk_where_it_is_small(
+    made: Choice, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "room_for", lambda _path, asked: asked // 10)
+    choose(made, cache, CACHE_MAX_SIZE="2GB")
+    assert made.root
+    assert made.root.bound == 200_000_000
 
 
 def test_where_it_cannot_be_put_aside_it_is_done_without(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from plp_builder.cache.filesystem import carries_overlays, is_shared, kind
+from plp_builder.cache.filesystem import carries_overlays, is_shared, is_tight, kind, room_for
 
 MACHINE = """\
 22 28 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
@@ -95,3 +97,37 @@ def test_neither_is_memory_nor_an_overlay(name: str) -> None:
 @pytest.mark.parametrize("name", ["ext4", "xfs", "btrfs", "zfs", "f2fs", ""])
 def test_a_local_disk_is_worth_a_trial_and_so_is_what_cannot_be_told(name: str) -> None:
     assert carries_overlays(name)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(10**9, 10**9), (10**10, 4 * 10**9)])
+def test_a_cache_takes_no_more_than_its_share_of_a_small_disk(
+    monkeypatch: pytest.MonkeyPatch, asked: int, given: int
+) -> None:
+    disk = SimpleNamespace(f_blocks=2_500_000, f_frsize=4_000)
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+    assert room_for(Path("/cache"), asked) == given
+
+
+def test_it_takes_what_is_asked_for_where_that_cannot_be_told(tmp_path: Path) -> None:
+    assert room_for(tmp_path / "missing", 10**15) == 10**15
+
+
+@pytest.mark.parametrize(
+    ("blocks", "free", "tight"),
+    [
+        (25_000, 5_000, True),
+        (250_000_000, 400_000, True),
+        (250_000_000, 60_000_000, True),
+        (250_000_000, 63_000_000, False),
+    ],
+)
+def test_a_disk_is_tight_where_a_build_may_have_filled_it(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, tight: bool
+) -> None:
+    disk = SimpleNamespace(f_blocks=blocks, f_bavail=free, f_frsize=4_000)
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+    assert is_tight(Path("/cache")) is tight
+
+
+def test_one_that_cannot_be_looked_at_is_not(tmp_path: Path) -> None:
+    assert not is_tight(tmp_path / "missing")
