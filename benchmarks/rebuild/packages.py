@@ -28,13 +28,7 @@ WHEELS = "wheels.invalid"
 """The host that the Dockerfiles name; only the proxy knows it."""
 
 PYTHON = "3.13"
-REQUIREMENTS = (
-    "numpy==2.5.5",
-    "scipy==1.18.1",
-    "pandas==3.1.1",
-    "matplotlib==3.11.2",
-    "scikit-learn==1.9.1",
-)
+REQUIREMENTS = ("numpy==2.5.5", "scipy==1.18.1", "pandas==3.1.1")
 FURTHER = "requests==2.34.2"
 WEEK = 7 * 24 * 3600
 
