@@ -11,9 +11,17 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from pathlib import Path
+from typing import NamedTuple
 
 _CONTENT = "content/blobs/sha256"
+_DATABASES = "containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"
+"""Those that the daemon does not make anew by itself."""
+
+_META = "<IIIIQQQQQQ"
+"""bbolt: magic, version, page size, flags, root (two), freelist, pages, transaction, checksum."""
+_PAGE_HEADER, _META_SIZE, _PAGE_SIZE, _MAGIC = 16, 80, 4096, 0xED0CDAED
 
 # A RUN instruction is quoted in the words, and may hold any text, on several lines.
 _COMMAND = r'(?s)process ".*" did not complete successfully'
@@ -106,22 +114,75 @@ def lacks_room(text: str) -> bool:
     return re.search("(?i)no space left on device|disk quota exceeded", text) is not None
 
 
-def has_empty_blob(root: Path) -> bool:
-    """Whether the content store below a daemon's ``root`` has a blob without content.
+def why_unsound(root: Path) -> str:
+    """What is wrong with what a daemon has kept in ``root``, at a glance; "" if nothing is seen.
 
-    BuildKit takes one for a layer without files where it rewrites timestamps: the only damage
-    seen to give a wrong image instead of an error. False where that cannot be told.
+    These are the two kinds of damage seen that the daemon does not tell of. A blob without
+    content it takes for a layer without files, where it rewrites timestamps: a wrong image. And
+    with a database that was cut off it may hang for ever.
     """
     for worker in _directories(root):
-        try:
-            with os.scandir(Path(worker, _CONTENT)) as blobs:
-                for blob in blobs:
-                    found = blob.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode) and not found.st_size:
-                        return True
-        except OSError:
-            continue
+        if _has_empty_blob(Path(worker, _CONTENT)):
+            return "a blob in it has lost its content"
+        for name in _DATABASES:
+            if _is_cut_off(Path(worker, name)):
+                return f"{name} was cut off"
+    return ""
+
+
+def _has_empty_blob(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as blobs:
+            for blob in blobs:
+                found = blob.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and not found.st_size:
+                    return True
+    except OSError:
+        pass
     return False
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a database is shorter than its newest meta page says (bbolt's db.go and meta.go)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            first = _meta(os.pread(descriptor, _META_SIZE, 0))
+            page_size = first.page_size if first else _PAGE_SIZE
+            second = _meta(os.pread(descriptor, _META_SIZE, page_size))
+        finally:
+            os.close(descriptor)
+    except (OSError, OverflowError):
+        return False
+    found = [meta for meta in (first, second) if meta]
+    if not found:
+        return False
+    newest = max(found, key=lambda meta: meta.transaction)
+    return newest.pages * newest.page_size > size
+
+
+class _Meta(NamedTuple):
+    page_size: int
+    pages: int
+    transaction: int
+
+
+def _meta(page: bytes) -> _Meta | None:
+    if len(page) < _META_SIZE:
+        return None
+    fields = struct.unpack_from(_META, page, _PAGE_HEADER)
+    magic, _, page_size, _, _, _, _, pages, transaction, checksum = fields
+    if magic != _MAGIC or checksum != _fnv1a(page[_PAGE_HEADER : _META_SIZE - 8]):
+        return None
+    return _Meta(page_size, pages, transaction)
+
+
+def _fnv1a(data: bytes) -> int:
+    found = 0xCBF29CE484222325
+    for byte in data:
+        found = (found ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return found
 
 
 def _directories(root: Path) -> list[str]:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from plp_builder.buildkit.damage import has_empty_blob, lacks_room
+from plp_builder.buildkit.damage import lacks_room, why_unsound
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
 from plp_builder.cache.leavings import remove_leavings
@@ -184,9 +184,7 @@ class State:
             return "the machine went down while a build used it"
         if made and made != wanted:
             return "BuildKit, its user's ids or its options have changed"
-        if has_empty_blob(self.root):
-            return "a blob in it has lost its content"
-        return ""
+        return why_unsound(self.root)
 
     def _make_root(self) -> None:
         user = self._user

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from plp_builder.buildkit.damage import (
     blames_state,
     blames_state_of_death,
-    has_empty_blob,
     lacks_room,
+    why_unsound,
 )
 
 ONE, TWO = "1" * 64, "2" * 64
@@ -207,12 +209,73 @@ def blob(root: Path, worker: str, name: str, data: bytes) -> None:
 def test_a_blob_without_content_is_seen(tmp_path: Path) -> None:
     (tmp_path / "cache.db").touch()
     blob(tmp_path, "runc-overlayfs", ONE, b"layer")
-    assert not has_empty_blob(tmp_path)
+    assert why_unsound(tmp_path) == ""
     blob(tmp_path, "runc-overlayfs", TWO, b"")
-    assert has_empty_blob(tmp_path)
+    assert why_unsound(tmp_path) == "a blob in it has lost its content"
 
 
-def test_where_nothing_is_kept_no_blob_is_empty(tmp_path: Path) -> None:
+def test_where_nothing_is_kept_nothing_is_unsound(tmp_path: Path) -> None:
     (tmp_path / "runc-overlayfs").mkdir()
-    assert not has_empty_blob(tmp_path)
-    assert not has_empty_blob(tmp_path / "missing")
+    assert why_unsound(tmp_path) == ""
+    assert why_unsound(tmp_path / "missing") == ""
+
+
+def meta(pages: int, transaction: int, *, page_size: int = 4096, wrong: int = 0) -> bytes:
+    """A page of bbolt that tells how many pages there are."""
+    fields = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, page_size, 0, 3, 0, 4, pages, transaction)
+    checksum = 0xCBF29CE484222325
+    for byte in fields:
+        checksum = (checksum ^ byte) * 0x100000001B3 % 2**64
+    page = bytes(16) + fields + struct.pack("<Q", checksum ^ wrong)
+    return page.ljust(page_size, b"\0")
+
+
+LARGE_PAGES = meta(8, 1, page_size=65536) + meta(9, 2, page_size=65536)
+
+
+@pytest.mark.parametrize("name", ["containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"])
+@pytest.mark.parametrize(
+    ("metas", "size", "cut"),
+    [
+        (meta(8, 1) + meta(9, 2), 9 * 4096, False),
+        (meta(8, 1) + meta(9, 2), 16 * 4096, False),
+        (meta(8, 1) + meta(9, 2), 9 * 4096 - 1, True),
+        (meta(9, 2) + meta(8, 1), 8 * 4096, True),
+        (meta(8, 1) + meta(9, 2, wrong=1), 8 * 4096, False),
+        (meta(8, 1, wrong=1) + meta(9, 2), 8 * 4096, True),
+        (meta(8, 1, wrong=1) + meta(9, 2, wrong=1), 4096, False),
+        (meta(8, 1) + meta(9, 2), 4096, True),
+        (LARGE_PAGES, 9 * 65536, False),
+        (LARGE_PAGES, 8 * 65536, True),
+        (b"", 0, False),
+        (b"", 65536, False),
+        (b"\xff" * 8192, 8192, False),
+    ],
+)
+def test_a_database_that_was_cut_off_is_seen(
+    tmp_path: Path, name: str, metas: bytes, size: int, cut: bool
+) -> None:
+    path = tmp_path / "runc-overlayfs" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(metas[:size].ljust(size, b"\0"))
+    assert why_unsound(tmp_path) == (f"{name} was cut off" if cut else "")
+
+
+@pytest.mark.parametrize("name", ["cache.db", "history.db"])
+def test_one_that_the_daemon_makes_anew_is_left_to_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(meta(8, 1) + meta(9, 2))
+    assert why_unsound(tmp_path) == ""
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+def test_one_that_is_no_file_is_too(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "elsewhere").write_bytes(meta(8, 1) + meta(9, 2))
+    path = tmp_path / "runc-overlayfs/metadata_v2.db"
+    path.parent.mkdir()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(path)
+    assert why_unsound(tmp_path) == ""
