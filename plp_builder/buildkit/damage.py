@@ -61,6 +61,10 @@ _BLAMED = (
     r"failed to read expected number of bytes: unexpected EOF",
     r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
     r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
+    # A layer whose blob is unpacked only now.
+    r"(?:failed to compute cache key|mount callback failed on \S+): "
+    r"(?:mount callback failed on \S+ )?"
+    r"(?:unexpected EOF|gzip: |flate: |zstd|magic number mismatch|archive/tar: )",
     # A base image's manifest and configuration.
     r"failed to resolve source metadata for \S+ (?:unexpected end of JSON|invalid character)",
     r"mismatched image rootfs and manifest layers",

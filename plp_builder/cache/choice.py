@@ -232,8 +232,8 @@ class Choice:
 
 
 def _last_words(why: tuple[str, ...]) -> tuple[str, ...]:
-    """The last line, and the one before; without what buildctl logs besides, if possible."""
-    return (tuple(line for line in why if not line.startswith(("time=", "----"))) or why)[-2:]
+    """BuildKit's error, without what is told besides; the last lines where there is none."""
+    return tuple(line for line in why if line.startswith("error: ")) or why[-2:]
 
 
 def _is_blamed(failure: Failure, said: str) -> bool:

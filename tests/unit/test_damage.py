@@ -39,6 +39,11 @@ DAMAGE = {
     f"FailedPrecondition desc = unexpected commit digest sha256:{TWO}, expected sha256:{ONE}: "
     "failed precondition",
     "blob-flipped-in-archive": f"unexpected digest sha256:{TWO} copied",
+    "layer-flipped": "failed to compute cache key: gzip: invalid checksum",
+    "layer-short": "failed to compute cache key: mount callback failed on "
+    "/tmp/plp-daemon-c6bcb3dc/containerd-mount4116765939: unexpected EOF",
+    "layer-missing": "failed to compute cache key: failed to get reader from content store: blob "
+    f"sha256:{ONE} expected at {ROOT}/content/blobs/sha256/{ONE}: blob not found: not found",
     "manifest-short": f"children: invalid desc sha256:{ONE}: unexpected end of JSON input",
     "base-image-short": f"{IMAGE}: failed to resolve source metadata for {IMAGE}:latest: "
     "unexpected end of JSON input",
