@@ -98,7 +98,9 @@ FROM python AS builder
 RUN set -eu; \
     export DEBIAN_FRONTEND=noninteractive; \
     apt-get update -q; \
-    apt-get install -qy --no-install-recommends fuse-overlayfs git libcap2-bin openssh-client uidmap; \
+    # containerd, in BuildKit, unpacks layers with igzip of isal where it is there.
+    apt-get install -qy --no-install-recommends \
+        fuse-overlayfs git isal libcap2-bin openssh-client uidmap; \
     # File capabilities instead of setuid: the helpers get these two rights and no other.
     find / -xdev -type f -perm /6000 -exec chmod ug-s {} +; \
     setcap cap_setuid+ep /usr/bin/newuidmap; \

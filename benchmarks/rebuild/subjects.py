@@ -184,6 +184,8 @@ class Original(Subject):
             "BUILDKITD_FLAGS": " ".join(flags),
             # Of its own accord it gives up after 2 seconds, on a busy machine too soon.
             "BUILDCTL_CONNECT_RETRIES_MAX": "100",
+            # Upstream's image brings pigz to unpack layers with, this project's igzip.
+            "CONTAINERD_DISABLE_IGZIP": "1",
         }
         return Command([*prefix, *words], env)
 

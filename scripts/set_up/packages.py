@@ -62,6 +62,8 @@ PACKAGES = (
     _command("runc", "runc", "BuildKit runs build steps with it", required=True),
     _command("uidmap", "newuidmap", "rootless BuildKit maps user ids with it", required=True),
     _command("slirp4netns", "slirp4netns", "a network for build steps apart from the host's"),
+    _command("isal", "igzip", "BuildKit unpacks layers faster with it"),
+    _command("pigz", "unpigz", "the benchmark's rival unpacks layers with it", tests_only=True),
     _command("skopeo", "skopeo", "reads and pushes archives; the tests check with it"),
     Package("busybox-static", _has_static_busybox, "tests build images around it", tests_only=True),
     _command(

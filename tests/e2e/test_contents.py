@@ -154,7 +154,8 @@ def test_git_and_ssh_work_without_what_was_taken_out(engine: Engine, builder_ima
     script = (
         "set -eu; cd /tmp; git init -q a; cd a; echo x > f; git add f;"
         "git -c user.name=a -c user.email=a@b commit -qm first; cd ..;"
-        "git clone -q file:///tmp/a b; cat b/f; ssh -V; fuse-overlayfs --version >/dev/null"
+        "git clone -q file:///tmp/a b; cat b/f; ssh -V; fuse-overlayfs --version >/dev/null;"
+        "igzip --version >/dev/null"
     )
     run = ["run", "--rm", "--network=none", "--entrypoint=sh", builder_image, "-c", script]
     assert engine.docker(*run).stdout == "x\n"

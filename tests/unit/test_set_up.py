@@ -71,7 +71,8 @@ def test_a_build_needs_no_tools_of_the_tests() -> None:
     assert toolchain.needed(tests=True) == MODULES
     names = {package.name for package in packages.needed(tests=False)}
     assert names == {
-        *("git", "ca-certificates", "runc", "uidmap", "slirp4netns", "skopeo", "python3-venv")
+        *("git", "ca-certificates", "runc", "uidmap", "slirp4netns", "isal", "skopeo"),
+        "python3-venv",
     }
     assert packages.needed(tests=True) == packages.PACKAGES
 
