@@ -49,6 +49,7 @@ class Images:
 
         With it goes what killed solves had begun to write.
         """
+        index.mark(self.directory)
         remove(self.directory / _INGEST)
         self._before = self._before or index.read(self.directory).entries
         with suppress(FileNotFoundError):

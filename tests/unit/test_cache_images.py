@@ -158,3 +158,13 @@ def test_what_a_killed_solve_had_begun_to_write_goes(tmp_path: Path) -> None:
     build(tmp_path, b"two")
     assert not part.exists()
     assert layers_of(tmp_path) == {b"one", b"two"}
+
+
+@pytest.mark.parametrize("kind", ["missing", "wrong", "directory"])
+def test_it_is_a_layout_whatever_became_of_it(tmp_path: Path, kind: str) -> None:
+    if kind == "wrong":
+        (tmp_path / "oci-layout").write_text("{}")
+    elif kind == "directory":
+        (tmp_path / "oci-layout").mkdir()
+    Images(tmp_path).begin()
+    assert json.loads((tmp_path / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
