@@ -154,6 +154,8 @@ class BuildCache:
         registry, self._registry = self._registry, None
         if registry:
             registry.__exit__(None, None, None)
+            if not registry.asked:
+                log.debug("nobody asked for the cache")
         if self._staged:
             staging.discard(self._staged)
             self._staged = None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import distribution, layout
@@ -22,6 +23,8 @@ from plp_builder.oci.model import Descriptor, Digest
 from plp_builder.oci.serving import Server
 from plp_builder.oci.walk import is_document
 
+_DISCARD = 9
+"""A port to try the way to; nothing is sent."""
 _CONNECTIONS = Path("/proc/net/tcp")
 _LOCAL, _REMOTE, _UID = 1, 2, 7
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -43,6 +46,13 @@ class CacheRegistry(Server):
         self._directory = directory
         self._blobs = {each.digest: Blob(each, 0) for each in blobs}
         self._readers = readers
+
+    def __enter__(self) -> Self:
+        """Raises ResourcesExhausted, or OSError where no connection could be made."""
+        # Without a loopback that is up one can listen all the same, and nobody ever comes.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("127.0.0.1", _DISCARD))
+        return super().__enter__()
 
     def reference(self, digest: Digest) -> str:
         """What BuildKit calls the entry."""
