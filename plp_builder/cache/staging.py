@@ -97,10 +97,9 @@ def add(staged: Staged, source: Path, descriptors: Sequence[Descriptor]) -> Stag
     for descriptor in descriptors:
         target = layout.blob_path(staged.directory, descriptor.digest)
         with suppress(OSError, ArchiveInvalid):
-            status = layout.blob_status(source, descriptor)
+            layout.blob_status(source, descriptor)
             _put(layout.blob_path(source, descriptor.digest), target)
-            now = target.lstat()
-            if now.st_ino == status.st_ino and known.holds(descriptor.digest.encoded, now):
+            if known.holds(descriptor.digest.encoded, now := target.lstat()):
                 record.add(descriptor.digest.encoded, now)
     record.write(staged.directory)
     return seen(staged)

@@ -104,6 +104,7 @@ def _cache_export(export: CacheExport, compression: str) -> str:
         ("ignore-error", "true"),
     ]
     if compression:
-        # Otherwise every layer would be compressed twice.
-        pairs.append(("compression", compression))
+        # Otherwise every layer would be compressed twice, and those of base images that are not
+        # compressed in this way once more in each build that takes them from the cache.
+        pairs += [("compression", compression), ("force-compression", "true")]
     return record(*pairs)

@@ -199,7 +199,16 @@ def test_local_caches() -> None:
         "mode": "min",
         "ignore-error": "true",
         "compression": "zstd",
+        "force-compression": "true",
     }
+
+
+def test_a_cache_from_a_registry() -> None:
+    reference = f"127.0.0.1:5000/name@{DIGEST}"
+    words = Words({}, cache_imports=(solve.RegistryCache(reference),))
+    assert [fields(value) for value in words.values("--import-cache")] == [
+        {"type": "registry", "ref": reference}
+    ]
 
 
 def test_named_contexts() -> None:
