@@ -60,11 +60,12 @@ _BLAMED = (
     r"short read: expected \d+ bytes but got \d+",
     r"failed to read expected number of bytes: unexpected EOF",
     r"(?:failed to extract layer|failed to convert|failed to get and ensure compression type)"
-    r".*(?:EOF|gzip|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
+    r".*(?:EOF|gzip|pigz|flate|zstd|magic number|invalid tar|checksum|diff ?ID)",
     # A layer whose blob is unpacked only now.
     r"(?:failed to compute cache key|mount callback failed on \S+): "
     r"(?:mount callback failed on \S+ )?"
-    r"(?:unexpected EOF|gzip: |flate: |zstd|magic number mismatch|archive/tar: )",
+    r"(?:unexpected EOF|gzip: |flate: |zstd|magic number mismatch|archive/tar: "
+    r"|exit status \d+: (?:igzip|unpigz|pigz): )",
     # A base image's manifest and configuration.
     r"failed to resolve source metadata for \S+ (?:unexpected end of JSON|invalid character)",
     r"mismatched image rootfs and manifest layers",

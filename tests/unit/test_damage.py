@@ -33,6 +33,12 @@ DAMAGE = {
     "blob not found: not found",
     "blob-missing-for-cache": f"failed to get reader: blob sha256:{ONE} expected at "
     f"{ROOT}/content/blobs/sha256/{ONE}: blob not found: not found",
+    "blob-cut-by-igzip": "failed to compute cache key: mount callback failed on "
+    "/tmp/plp-daemon-467ce793/containerd-mount1085665332: exit status 1: igzip: Error (null) does "
+    "not contain a complete gzip file",
+    "blob-flipped-by-igzip": "failed to compute cache key: mount callback failed on "
+    "/tmp/plp-daemon-9f36b2e8/containerd-mount3756237605: exit status 1: igzip: Error encountered "
+    "while decompressing file (null)",
     "blob-short": "short read: expected 1064332 bytes but got 532166: unexpected EOF",
     "blob-short-0.21": "failed to read expected number of bytes: unexpected EOF",
     "blob-flipped": f'failed commit on ref "layer-sha256:{ONE}": commit failed: rpc error: code = '
