@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from plp_builder import log, process
+from plp_builder import log
 from plp_builder.buildkit import damage, pruning
 from plp_builder.buildkit.runtime import remove_trees
 from plp_builder.cache import images, index, mounts, portable, staging, state
@@ -20,7 +20,7 @@ from plp_builder.cache.files import remove
 from plp_builder.cache.identity import identity
 from plp_builder.cache.images import Images
 from plp_builder.cache.verification import Record, verify
-from plp_builder.errors import ArchiveInvalid, CacheNotUsable, Failure, StateDamaged, TimedOut
+from plp_builder.errors import ArchiveInvalid, StateDamaged, TimedOut
 from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from plp_builder.solve import CacheExport, CacheImport
 
 _PASSED_ON = "PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "TMPDIR"
-_SYNC_PATIENCE = 600.0
 _SMALLEST_SHARE = 10
 """The daemon's part of the bound is at least this fraction, however large the images beside it."""
 
@@ -274,20 +273,8 @@ class Caching:
         if self._copies:
             self._copies.note()
         if self.state:
-            with suppress(Failure, OSError):
-                self._write_out(self.state, grown=grown)
-                self.state.finish()
+            self.state.finish(grown=grown)
             remove_trees(self.state.remnants(), self._env)
-
-    def _write_out(self, found: State, *, grown: bool) -> None:
-        """Until the disk has all of the state: while the build ran, nothing waited for that."""
-        if not grown:
-            found.write_databases_out()
-            return
-        words = ["sync", "--file-system", str(found.root)]
-        done = process.run(words, env=self._env, timeout=_SYNC_PATIENCE)
-        if done.code:
-            raise CacheNotUsable("the state could not be written out")
 
     @property
     def _doubt(self) -> str:

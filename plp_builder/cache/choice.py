@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from plp_builder import log, process
+from plp_builder import log
 from plp_builder.buildkit import damage
 from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
 from plp_builder.buildkit.deaths import WHILE_NEEDED
@@ -28,8 +28,6 @@ from plp_builder.errors import (
     PathFailure,
     StateDamaged,
     StateNotCarried,
-    Stopped,
-    TimedOut,
 )
 from plp_builder.preflight.cache_path import check_cache
 
@@ -42,9 +40,6 @@ DEFAULT_PATH = "/tmp/cache"  # noqa: S108 - the contract's default
 DEFAULT_BOUND = 10_000_000_000
 """What holds where nothing is set, for a daemon that starts before the settings are read: a path,
 and bytes. A test holds both to the settings."""
-
-_PATIENCE, _PATIENCE_STOPPED = 5.0, 2.0
-"""Seconds that a failure, and a stop, may be told later for the sake of the next build."""
 
 _ELSEWHERE = "--root", "--oci-worker-snapshotter", "--oci-worker=false", "--containerd-worker=true"
 
@@ -67,13 +62,8 @@ class Choice:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            if error and self.state:
-                stopped = isinstance(error, Stopped | TimedOut)
-                self._write_out(self.state, _PATIENCE_STOPPED if stopped else _PATIENCE)
-        finally:
-            self._stack.close()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @property
     def root(self) -> Root | None:
@@ -218,13 +208,6 @@ class Choice:
         with suppress(OSError):
             found.put_aside()
         remove_trees(found.remnants(), {"PATH": self._facts.path})
-
-    def _write_out(self, found: State, patience: float) -> None:
-        """After a build that failed: the daemon has ended, and what it left is of use."""
-        words = ["sync", "--file-system", str(found.directory)]
-        with suppress(Failure):
-            if process.run(words, env={"PATH": self._facts.path}, timeout=patience).code == 0:
-                found.finish()
 
     def _drop(self) -> None:
         self.state = None

@@ -8,9 +8,10 @@
 - ``used``, while a build uses the state: the boot in which it does,
 - ``lock``, held for as long.
 
-Nothing in it waits for the disk while a build runs. What has been written is written out before
-``used`` goes, so a state that has it from another boot may have lost something in a power cut
-and is not used again. After a kill in the same boot nothing is lost.
+Nothing in it waits for the disk, for a build would wait for whatever else the machine writes. So
+``used`` stays after a build that has made something, and goes after a later one that has not, when
+the kernel has written out all that is older. A state that has ``used`` from another boot may have
+lost something in a power cut and is not used again. After a kill in the same boot nothing is lost.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -42,6 +44,9 @@ _ASIDE = "aside-"
 _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
 _NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
+_WRITTEN_OUT = 120.0
+"""Seconds after which nothing waits to be written out any more: Linux begins after 30
+(vm.dirty_expire_centisecs, Documentation/admin-guide/sysctl/vm.rst)."""
 _DATABASES = "*.db", "*/*.db", "*/snapshots/*.db"
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -78,7 +83,7 @@ class State:
         self.tried = False
         self._maker = maker
         self._user = user
-        self._unwritten = False
+        self._settled = True
 
     def prepare(self) -> str:
         """Make it ready for a daemon; why an older one was put aside, "" if none was.
@@ -97,8 +102,9 @@ class State:
         self._make_root()
         if not self.tried:
             remove(self.directory / _MADE)
-        self._unwritten = (self.directory / _USED).exists()
-        if self._unwritten:
+        used = (self.directory / _USED).exists()
+        self._settled = not used or self._has_settled()
+        if used:
             remove_leavings(self.root)
         replace_durably(self.directory / _USED, _boot().encode())
         return reason
@@ -147,24 +153,33 @@ class State:
         self.put_aside()
         self._make_root()
 
-    def write_databases_out(self) -> None:
-        """See that the daemon's databases are on the disk, all that it changes when nothing is
-        built; and all else where a build was killed since. Raises OSError."""
-        if self._unwritten:
-            os.sync()
+    def finish(self, *, grown: bool) -> None:
+        """The build has ended. Unless it has ``grown`` the state, a later boot may trust it.
+
+        Then all that has changed is the daemon's databases, which are written out. Never raises.
+        """
+        if grown or not self._settled:
             return
-        for pattern in _DATABASES:
-            for path in self.root.glob(pattern):
+        with suppress(OSError):
+            for path in self._databases():
                 descriptor = os.open(path, _READ)
                 try:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-
-    def finish(self) -> None:
-        """The state is whole and on the disk: a later boot may trust it. Never raises."""
-        with suppress(OSError):
             (self.directory / _USED).unlink(missing_ok=True)
+
+    def _databases(self) -> Iterator[Path]:
+        for pattern in _DATABASES:
+            yield from self.root.glob(pattern)
+
+    def _has_settled(self) -> bool:
+        """Whether the kernel has long written out what the last build did."""
+        try:
+            last = max((path.lstat().st_mtime for path in self._databases()), default=0.0)
+        except OSError:
+            return False
+        return last <= time.time() - _WRITTEN_OUT
 
     def remnants(self) -> tuple[Path, ...]:
         """What was put aside, for the daemon's user to remove."""

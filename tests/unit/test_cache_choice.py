@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from plp_builder import log, process
+from plp_builder import log
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options, Root
 from plp_builder.buildkit.room import Room
@@ -30,7 +30,6 @@ from plp_builder.errors import (
     StateDamaged,
     StateNotCarried,
     Terminated,
-    TimedOut,
 )
 from plp_builder.preflight.facts import Facts, Range
 from plp_builder.settings import Settings, load
@@ -417,36 +416,10 @@ def test_where_it_cannot_be_put_aside_it_is_done_without(
     assert (root / "buildkitd.lock").exists()
 
 
-@pytest.mark.parametrize(
-    ("error", "patience"),
-    [(BuildFailed("a step failed"), 5.0), (Terminated("stopped"), 2.0), (TimedOut("late"), 2.0)],
-)
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_failed_build_leaves_a_state_that_outlives_a_boot(
-    facts: Facts,
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Failure,
-    patience: float,
-    code: int,
-) -> None:
-    def run(words: list[str], *, env: dict[str, str], timeout: float) -> process.Completed:
-        assert words == ["sync", "--file-system", f"{cache}/state/1"]
-        assert env == {"PATH": facts.path}
-        assert timeout == patience
-        return process.Completed(tuple(words), code, b"", b"")
-
-    monkeypatch.setattr(process, "run", run)
-
-    def build() -> None:
-        with Choice(facts, ME) as found:
-            choose(found, cache)
-            assert (cache / "state/1/used").exists()
-            raise error
-
-    with pytest.raises(type(error)):
-        build()
-    assert (cache / "state/1/used").exists() is (code != 0)
+def test_a_failed_build_leaves_a_state_that_may_have_grown(facts: Facts, cache: Path) -> None:
+    with Choice(facts, ME) as found:
+        choose(found, cache)
+    assert (cache / "state/1/used").exists()
 
 
 def test_what_buildctl_logs_besides_is_not_told(

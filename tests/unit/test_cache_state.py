@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,7 @@ def used(cache: Path, maker: Maker = MAKER, *, kill: bool = False) -> Iterator[S
     with opened(cache, maker, ME, patience=0.0, check=nothing, waiting=nothing) as found:
         yield found
         if not kill:
-            found.finish()
+            found.finish(grown=False)
 
 
 def serve(found: State) -> None:
@@ -350,34 +351,46 @@ def test_the_databases_are_written_out(cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         os, "fsync", lambda number: written.append(Path(f"/proc/self/fd/{number}").readlink().name)
     )
-    with used(cache) as found:
-        found.write_databases_out()
-    assert sorted(written) == [
+    with used(cache, kill=True) as found:
+        found.prepare()
+        found.finish(grown=False)
+    # The mark of its use is made durable, then the databases are.
+    assert sorted(name for name in written if name.endswith(".db")) == [
         "cache.db",
         "containerdmeta.db",
         "history.db",
         "metadata.db",
         "metadata_v2.db",
     ]
+    assert not (cache / "state/1/used").exists()
 
 
-def test_a_build_after_a_kill_writes_all_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the killed build left has never been written out."""
-    written: list[str] = []
-    monkeypatch.setattr(os, "sync", lambda: written.append("all"))
-    build(cache, kill=True)
-    for expected in (["all"], ["all"]):
-        with used(cache) as found:
-            found.prepare()
-            found.write_databases_out()
-        assert written == expected
+@pytest.mark.parametrize(("age", "trusted"), [(3600, True), (5, False)])
+@pytest.mark.parametrize("kill", [True, False])
+def test_what_was_made_is_trusted_after_a_boot_once_it_has_settled(
+    cache: Path, age: int, trusted: bool, kill: bool
+) -> None:
+    """Nobody waits for the disk: the kernel has written it out by the time of a later build."""
+    mark, database = cache / "state/1/used", cache / "state/1/root/cache.db"
+    with used(cache, kill=True) as found:
+        found.prepare()
+        database.touch()
+        if not kill:
+            found.finish(grown=True)
+    assert mark.exists()
+    then = time.time() - age
+    os.utime(database, (then, then))
+    with used(cache, kill=True) as found:
+        found.prepare()
+        found.finish(grown=False)
+    assert mark.exists() is not trusted
 
 
 def test_a_build_after_a_kill_removes_what_that_left(cache: Path) -> None:
     part = cache / "state/1/root/runc-overlayfs/content/ingest/part"
-    for kill in (True, False):
+    for kill in (False, True):
         build(cache, kill=kill)
-        part.mkdir(parents=True)
+        part.mkdir(parents=True, exist_ok=True)
         (part / "data").touch()
         build(cache)
         assert part.exists() is not kill
