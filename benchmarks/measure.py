@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import statistics
 import subprocess
@@ -89,10 +90,17 @@ def _watch(child: subprocess.Popen[bytes]) -> int:
 
 
 def _wait(child: subprocess.Popen[bytes], timeout: float | None) -> int:
+    if (code := child.poll()) is not None:
+        return code
+    # Not `wait(timeout)`: it looks every 50 ms, as long as some builds take.
+    descriptor = os.pidfd_open(child.pid)
     try:
-        return child.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return _end(child) or 1
+        over = select.poll()
+        over.register(descriptor, select.POLLIN)
+        ended = over.poll(None if timeout is None else timeout * 1000)
+    finally:
+        os.close(descriptor)
+    return child.wait() if ended else _end(child) or 1
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
