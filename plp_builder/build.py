@@ -92,7 +92,7 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
 
     paths = path_checks.stage(paths, daemon.room.runtime.client)
     caching = stack.enter_context(
-        Caching(run.choice, settings, paths, run.environ, daemon.room.uids, check)
+        Caching(run.choice, settings, paths, run.environ, daemon.room.uids, output, check)
     )
     request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
     stdout = output.file.fileno() if output else None
@@ -105,7 +105,7 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     archive = None
     if output:
         with run.phases.part("assemble"):
-            assembled = caching.assemble(output)
+            assembled = caching.assemble()
         with run.phases.part("publish"):
             archive = output.publish(check, references=settings.image, verified=assembled)
     with suppress(TimedOut):  # the archive is in its place: too late to fail
@@ -113,7 +113,7 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     with run.phases.part("stop"):
         daemon.stop(IDLE_GRACE)
     with suppress(TimedOut), run.phases.part("keep"):
-        caching.finish(grown=model.steps_cached < model.steps_total)
+        caching.finish(grown=not model.all_cached)
     if archive and len(settings.image) > 1 and not archive.has_docker_manifest:
         log.warning("only the first name is inside the archive", format="oci", names=settings.image)
     return Success(

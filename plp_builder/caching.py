@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from plp_builder import log
+from plp_builder import drafting, log
 from plp_builder.buildkit import damage, pruning
 from plp_builder.buildkit.runtime import remove_trees
 from plp_builder.cache import images, index, mounts, portable, staging, state
@@ -20,7 +20,8 @@ from plp_builder.cache.files import remove
 from plp_builder.cache.identity import identity
 from plp_builder.cache.images import Images
 from plp_builder.cache.verification import Record, verify
-from plp_builder.errors import ArchiveInvalid, StateDamaged, TimedOut
+from plp_builder.drafting import Drafting
+from plp_builder.errors import ArchiveInvalid, Failure, StateDamaged, TimedOut
 from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from plp_builder.cache.mounts import Reach
     from plp_builder.cache.portable import BuildCache
     from plp_builder.cache.state import State
-    from plp_builder.oci.assembly import Holds
-    from plp_builder.oci.model import Descriptor
+    from plp_builder.oci.assembly import Draft, Holds
+    from plp_builder.oci.model import Descriptor, Digest
     from plp_builder.output import Output
     from plp_builder.preflight.paths import Paths
+    from plp_builder.process import Begun
     from plp_builder.settings import Settings
-    from plp_builder.solve import CacheExport, CacheImport
+    from plp_builder.solve import CacheExport, CacheImport, SolveRequest
 
 _PASSED_ON = "PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "TMPDIR"
 _SMALLEST_SHARE = 10
@@ -44,8 +46,9 @@ _SMALLEST_SHARE = 10
 class Caching:
     """The caches of one build: a context manager.
 
-    ``readers`` are the uids of the daemon and of its client. ``check`` is called often and may
-    raise; nothing else gets out, except where a method says so.
+    ``readers`` are the uids of the daemon and of its client, ``output`` is where the archive goes,
+    if one is wanted. ``check`` is called often and may raise; nothing else gets out, except where
+    a method says so.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Caching:
         paths: Paths,
         environ: Mapping[str, str],
         readers: frozenset[int],
+        output: Output | None,
         check: Callable[[], None],
     ) -> None:
         self._choice = choice
@@ -64,7 +68,8 @@ class Caching:
         self._paths = paths
         self._check = check
         self._mounts = mounts.carrier_for(settings, paths, check)
-        self._exports = "archive" in settings.outputs
+        self._output = output
+        self._draft: Drafting | None = None
         self._stack = ExitStack()
         self._portable: BuildCache | None = None
         self._images: Images | None = None
@@ -72,11 +77,14 @@ class Caching:
         self._holds: Holds | None = None
         self._tried = False
         self._copies: Copies | None = None
+        self._forgetting: Begun | None = None
+        self._is_exported = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end_draft()
         self._stack.close()
 
     @property
@@ -92,11 +100,23 @@ class Caching:
     @property
     def layout(self) -> Path | None:
         """The OCI layout that the image is exported into; without one it becomes a tar at once."""
-        if not self._exports:
+        if not self._output:
             return None
         if self._images:
             return self._images.directory
         return self._portable.layout if self._portable else None
+
+    @property
+    def export_with_image(self) -> CacheExport | None:
+        """Where the solve of the image exports the portable cache to.
+
+        Only where it imports, or finds nothing to import: a daemon that knows already most often
+        makes nothing new, and what it makes is exported afterwards.
+        """
+        export = self._portable.export if self._portable else None
+        if export and self.layout:
+            export = export._replace(path=self.layout)
+        return export
 
     @property
     def kind(self) -> str:
@@ -105,25 +125,29 @@ class Caching:
             return "state" if self.state.warm else "state, empty"
         return "off" if self._settings.cache_strategy == "off" else "portable"
 
-    def begin(self, directories: Mapping[str, Path]) -> None:
-        """Look at what there is, before each attempt. It will read ``directories``, by name.
+    def begin(self, request: SolveRequest) -> None:
+        """Look at what there is, before each attempt to solve ``request``.
 
         Raises StateNotCarried.
         """
+        self.end_draft()
         self._images = self._copies = None
         if self.state:
             try:
                 self._images = Images(self.state.layout)
-                self._images.begin()
+                self._images.begin(drafting.key_of(request))
                 self._copies = Copies(
-                    self.state.fingerprint, directories, self._own, warm=self.state.warm
+                    self.state.fingerprint, dict(request.locals), self._own, warm=self.state.warm
                 )
             except OSError as error:
                 raise state.not_carried(error) from None
+            self._begin_draft(request)
         if not (self.state and (self._is_warm or self._settings.cache_strategy == "state")):
             self._open_portable()
             assert self._portable  # noqa: S101 - for the type checker
             self._portable.serve(self._readers)
+            if self._images:
+                self._portable.lend(self._images.directory)
 
     @property
     def must_settle(self) -> bool:
@@ -147,12 +171,20 @@ class Caching:
 
     def gives_up(self, said: str) -> bool:
         """Whether a solve failed because of the portable cache, which is done without from now."""
-        return self._portable is not None and self._portable.give_up(said)
+        if self._portable is None or not self._portable.give_up(said):
+            return False
+        if self._images:
+            self._images.doubt()
+        return True
 
     def is_blamed(self, said: str) -> bool:
         """Whether what a daemon ``said`` of a failed solve speaks of its state."""
         found = self.state
         return found is not None and found.warm and damage.blames_state(said)
+
+    def solved(self) -> None:
+        """The image's solve has gone well, and with it the export that it was asked for."""
+        self._is_exported = self.export_with_image is not None
 
     def verify(self) -> bool:
         """Whether the layout, if there is one, holds the image whole.
@@ -184,25 +216,26 @@ class Caching:
         self._holds = known.holds
         return not damaged
 
-    def assemble(self, output: Output) -> bool:
+    def assemble(self) -> bool:
         """Write the image in the layout as an archive; False where there is no layout.
 
         Raises ArchiveInvalid, ArchiveNotWritten.
         """
-        if not (self.layout and self._top):
+        if not (self._output and self.layout and self._top):
             return False
-        output.assemble(
+        self._output.assemble(
             self.layout,
             self._top,
             names=self._settings.image,
             archive_format=self._settings.archive_format,
             holds=self._holds,
+            done=self.end_draft(self._top.digest),
             check=self._check,
         )
         return True
 
     def wants_export(self, *, all_cached: bool) -> bool:
-        """Whether the portable cache lacks something of what was built."""
+        """Whether the portable cache lacks something of what was built, for another solve."""
         found = self.state
         if found:
             if self._settings.cache_strategy == "state":
@@ -215,6 +248,12 @@ class Caching:
         assert self._portable  # noqa: S101 - for the type checker
         if not self._portable.wants_export(all_cached=all_cached and not found):
             return False
+        if self._is_exported:
+            if not self._images or self._portable.take(self._images.directory):
+                self.exported()
+            return False
+        with suppress(StateDamaged, TimedOut):
+            self._forgotten()  # and once more, for there will be another solve
         if found:
             self._portable.serve(self._readers)
             if self.layout and self._top:
@@ -242,6 +281,15 @@ class Caching:
         """Where a solve exports the portable cache to."""
         return self._portable.export if self._portable else None
 
+    def forget(self, endpoint: Endpoint) -> None:
+        """Have the daemon forget what steps have said, while other things happen. Never raises.
+
+        Once nothing else is solved.
+        """
+        if self.state and not self._forgetting:
+            with suppress(Failure):
+                self._forgetting = pruning.histories(endpoint, self._env)
+
     def tidy(self, endpoint: Endpoint, *, grown: bool) -> None:
         """While the daemon still runs: see that the state stays within its bound.
 
@@ -250,12 +298,13 @@ class Caching:
         if not self.state:
             return
         bound, used = self._settings.cache_max_size, 0
+        self.forget(endpoint)
         try:
             if self._images and self._top:
                 used = self._images.keep(self._top, bound, self._check)
-            pruning.histories(endpoint, self._env)
             if grown:
                 pruning.to_size(endpoint, self._env, max(bound - used, bound // _SMALLEST_SHARE))
+            self._forgotten()
         except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
             log.warning("the daemon's state could not be tidied up", reason=str(error))
 
@@ -275,6 +324,27 @@ class Caching:
         if self.state:
             self.state.finish(grown=grown)
             remove_trees(self.state.remnants(), self._env)
+
+    def end_draft(self, top: Digest | None = None) -> Draft:
+        """What was written of the image ``top`` before it was there; of no other anything is."""
+        found, self._draft = self._draft, None
+        if not found:
+            return {}
+        return found.finish(top, self._check) if top else found.finish()
+
+    def _begin_draft(self, request: SolveRequest) -> None:
+        if not (self._output and self._images and self._copies and self._copies.unchanged):
+            return
+        last = self._images.last
+        if last and self._settings.verify != "full" and not self._settings.no_cache:
+            directory = self._images.directory
+            if nodes := drafting.expected(directory, last, request):
+                self._draft = Drafting(self._output.file.fileno(), directory, nodes)
+
+    def _forgotten(self) -> None:
+        begun, self._forgetting = self._forgetting, None
+        if begun:
+            pruning.finish(begun)
 
     @property
     def _doubt(self) -> str:

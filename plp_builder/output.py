@@ -25,7 +25,7 @@ from plp_builder.oci.contents import Contents
 from plp_builder.oci.copying import copy
 
 if TYPE_CHECKING:
-    from plp_builder.oci.assembly import Holds
+    from plp_builder.oci.assembly import Draft, Holds
     from plp_builder.oci.model import Descriptor
 
 MODE = 0o644
@@ -84,16 +84,18 @@ class Output:
         names: Iterable[str] = (),
         archive_format: str = "auto",
         holds: Holds | None = None,
+        done: Draft | None = None,
         check: Callable[[], None],
     ) -> None:
         """Write the image ``top`` of a layout into the file: see `oci.assembly.assemble`.
 
-        What an attempt before has written goes. Raises BlobDamaged, ArchiveInvalid or
-        ArchiveNotWritten.
+        What an attempt before has written goes, except what is ``done``. Raises BlobDamaged,
+        ArchiveInvalid or ArchiveNotWritten.
         """
         from plp_builder.oci import assembly
 
-        self.restart()
+        if not done:
+            self.restart()
         try:
             assembly.assemble(
                 self.file.fileno(),
@@ -102,6 +104,7 @@ class Output:
                 names=names,
                 archive_format=archive_format,
                 holds=holds,
+                done=done,
                 check=check,
             )
         except OSError as error:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Solving:
     """Asks one daemon for one solve after another. A context manager; leaving it ends the last.
 
-    ``stdout`` is the descriptor that an archive goes to, where BuildKit writes one.
+    ``stdout`` is the descriptor that an archive goes to, where BuildKit writes one itself.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Solving:
             self._daemon.endpoint,
             solve.arguments(request),
             env=solve.environment(request, self._environ),
-            stdout=self._stdout,
+            stdout=self._stdout if request.writes_archive else None,
             watch=self._watch,
             early=early,
         )
@@ -129,8 +129,12 @@ def solve_image(
     while True:
         try:
             with phases.part("cache"):
-                caching.begin(dict(request().locals))
-            wanted = request(cache_imports=caching.imports, layout=caching.layout)
+                caching.begin(request())
+            wanted = request(
+                cache_imports=caching.imports,
+                cache_export=caching.export_with_image,
+                layout=caching.layout,
+            )
             if daemon.listens() and not caching.must_settle:
                 solving.begin(wanted, early=True)
             daemon.ready(settings.start_timeout)
@@ -141,11 +145,14 @@ def solve_image(
             with phases.part("solve"):
                 done = solving.finish(wanted, model)
             if done:
+                caching.solved()
                 with phases.part("verify"):
                     whole = caching.verify()
-                if whole:
-                    return model
-                continue
+                if not whole:
+                    continue
+                if model.all_cached:
+                    caching.forget(daemon.endpoint)
+                return model
             said = "\n".join(model.texts)
             if caching.is_blamed(said):
                 raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
@@ -154,6 +161,7 @@ def solve_image(
                 raise failure.explain(model, dockerfile=str(settings.dockerfile))
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
+            caching.end_draft()  # no thread may run while a daemon is started
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))
@@ -176,8 +184,7 @@ def keep(
 
     Nothing gets out but a stop.
     """
-    all_cached = model.steps_cached == model.steps_total
-    if caching.wants_export(all_cached=all_cached):
+    if caching.wants_export(all_cached=model.all_cached):
         with run.phases.part("portable export"):
             wanted = request(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export
@@ -188,11 +195,11 @@ def keep(
             else:
                 why = "".join(list(said.texts)[-1:])
                 log.warning("the portable cache lacks this build", why=why)
-    if not all_cached:
+    if not model.all_cached:
         with run.phases.part("cache mounts"):
             caching.keep_mounts(reach_of(run, daemon))
     with run.phases.part("tidy"):
-        caching.tidy(daemon.endpoint, grown=not all_cached)
+        caching.tidy(daemon.endpoint, grown=not model.all_cached)
 
 
 def _tell_daemon(daemon: Daemon, facts: Facts, caching: Caching, seconds: float) -> None:

@@ -8,6 +8,7 @@ from plp_builder import process
 from plp_builder.buildkit import Endpoint
 from plp_builder.buildkit.config import NO_CACHE_MOUNT
 from plp_builder.errors import StateDamaged
+from plp_builder.process import Begun, Completed
 
 _MEGABYTE = 1_000_000
 _PATIENCE = 300.0
@@ -18,7 +19,15 @@ def local_sources(endpoint: Endpoint, env: Mapping[str, str]) -> None:
 
     Raises StateDamaged, TimedOut.
     """
-    _prune(endpoint, env, "--filter", "type==source.local")
+    finish(_begin(endpoint, env, "prune", "--all", "--filter", "type==source.local"))
+
+
+def histories(endpoint: Endpoint, env: Mapping[str, str]) -> Begun:
+    """Begin to forget the records of builds with all that steps have printed, maybe a secret.
+
+    `finish` ends it.
+    """
+    return _begin(endpoint, env, "prune-histories")
 
 
 def to_size(endpoint: Endpoint, env: Mapping[str, str], size: int) -> None:
@@ -26,26 +35,23 @@ def to_size(endpoint: Endpoint, env: Mapping[str, str], size: int) -> None:
 
     Raises StateDamaged, TimedOut.
     """
+    told = finish(_begin(endpoint, env, "du", "--format", "{{range .}}{{.Size}} {{end}}"))
+    if sum(map(int, told.stdout.split())) <= size:
+        return
     # Nothing is not a bound: with 0 everything would stay.
     most = f"--keep-storage={max(size, _MEGABYTE) / _MEGABYTE:.6f}"
-    _prune(endpoint, env, "--filter", NO_CACHE_MOUNT, most)
-    _prune(endpoint, env, most)
+    for words in (("--filter", NO_CACHE_MOUNT, most), (most,)):
+        finish(_begin(endpoint, env, "prune", "--all", *words))
 
 
-def histories(endpoint: Endpoint, env: Mapping[str, str]) -> None:
-    """Forget the records of builds with all that steps have printed, maybe a secret.
-
-    Raises StateDamaged, TimedOut.
-    """
-    _run(["buildctl", *endpoint.arguments(), "prune-histories"], env)
-
-
-def _prune(endpoint: Endpoint, env: Mapping[str, str], *words: str) -> None:
-    _run(["buildctl", *endpoint.arguments(), "prune", "--all", *words], env)
-
-
-def _run(command: list[str], env: Mapping[str, str]) -> None:
-    done = process.run(command, env=env, timeout=_PATIENCE)
+def finish(begun: Begun) -> Completed:
+    """Wait for what was begun. Raises StateDamaged, TimedOut."""
+    done = begun.finish(_PATIENCE)
     if done.code:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise StateDamaged("buildkitd could not be made to forget what it keeps", why=said[-3:])
+    return done
+
+
+def _begin(endpoint: Endpoint, env: Mapping[str, str], *words: str) -> Begun:
+    return process.begin(["buildctl", *endpoint.arguments(), *words], env=env)

@@ -17,7 +17,7 @@ _LONGEST_REASON = 300
 _SCRIPT = """\
 p={place}
 refuse() {{ echo "{mark}$*" >&2; rm -rf "$p"; exit 75; }}
-rm -rf "$p"
+[ ! -e "$p" ] || rm -rf "$p"
 said=$(mkdir -p "$p/lower" "$p/upper" "$p/work" "$p/merged" 2>&1 && : >"$p/lower/file") ||
     refuse "$said"
 said=$(chown 1:1 "$p/lower/file" 2>&1) || refuse "files cannot belong to subordinate ids: $said"
@@ -34,11 +34,11 @@ def script(root: Path, *, rootless: bool) -> str:
     """Lines for a POSIX shell that go on only where ``root`` can carry the daemon's state.
 
     In a user namespace an overlay keeps its marks in ``user.*`` attributes
-    (Documentation/filesystems/overlayfs.rst, Linux 5.11 and later), as BuildKit mounts it.
+    (Documentation/filesystems/overlayfs.rst, Linux 5.11 and later), as BuildKit mounts it. There
+    ``volatile`` is known, too: the end of this one does not wait until the disk has all else.
     """
-    return _SCRIPT.format(
-        place=shlex.quote(f"{root}/.trial"), mark=_MARK, options="userxattr," if rootless else ""
-    )
+    options = "userxattr,volatile," if rootless else ""
+    return _SCRIPT.format(place=shlex.quote(f"{root}/.trial"), mark=_MARK, options=options)
 
 
 def refusal(log: Iterable[str]) -> str:

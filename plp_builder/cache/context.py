@@ -85,6 +85,13 @@ class Fingerprint(NamedTuple):
             return "what is known of the last copy cannot be read"
         return ""
 
+    def is_last(self, known: Known | None) -> bool:
+        """Whether nothing has changed since the last build looked."""
+        places = known.places if known else {}
+        return not self.problem and all(
+            name in places and places[name].last == tree for name, tree in self.trees.items()
+        )
+
 
 def take(
     places: Mapping[str, Path], own: Collection[Path] = (), mountinfo: str | None = None

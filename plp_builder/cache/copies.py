@@ -14,7 +14,8 @@ class Copies:
 
     ``record`` is the file that remembers them, next to the daemon's root; ``warm`` whether the
     daemon has any; ``own`` are paths that the builder itself writes, maybe within a directory.
-    ``doubt`` says why the daemon has to forget them first, "" if it need not.
+    ``doubt`` says why the daemon has to forget them first, "" if it need not; ``unchanged`` is
+    whether the directories are what they were when the last build began.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Copies:
         known = context.read(record) if warm else Known({})
         self.doubt = self._before.doubt(known)
         self._known = None if self.doubt else known
+        self.unchanged = not self.doubt and self._before.is_last(known)
         record.unlink(missing_ok=True)
         self._began = context.clock()
 

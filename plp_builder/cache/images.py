@@ -12,7 +12,7 @@ from pathlib import Path
 
 from plp_builder.cache import index, pruning
 from plp_builder.cache.files import remove
-from plp_builder.cache.verification import Record
+from plp_builder.cache.verification import RECORD, Record
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.archive import REF_NAME
@@ -21,6 +21,7 @@ from plp_builder.oci.model import Descriptor
 LAST = 8
 """Images that are kept: a return to one of them, as after `git switch`, sends nothing."""
 
+_KEY = "plp.asked-for"
 _INGEST = "ingest"
 _SHARE = 4
 """The part of a cache's bound that older images may take, as a divisor."""
@@ -43,24 +44,36 @@ class Images:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._before: tuple[Descriptor, ...] = ()
+        self._key = ""
 
-    def begin(self) -> None:
+    def begin(self, key: str) -> None:
         """Take away the index, so that what the solve writes there is its image. Raises OSError.
 
-        With it goes what killed solves had begun to write.
+        With it goes what killed solves had begun to write. ``key`` tells what the solve asks for.
         """
+        self._key = key
         index.mark(self.directory)
         remove(self.directory / _INGEST)
         self._before = self._before or index.read(self.directory).entries
         with suppress(FileNotFoundError):
             (self.directory / layout.INDEX).unlink()
 
+    @property
+    def last(self) -> Descriptor | None:
+        """The image built last, if its solve was asked for the same."""
+        last = self._before[-1] if self._before else None
+        return last if last and last.annotations.get(_KEY) == self._key else None
+
+    def doubt(self) -> None:
+        """Have every blob read again: some came from a cache that has turned out damaged."""
+        remove(self.directory / RECORD)
+
     def keep(self, top: Descriptor, bound: int, check: Callable[[], None]) -> int:
         """Keep ``top`` and the images before it as far as they fit; the bytes of all their blobs.
 
         ``bound`` is the whole cache's. Raises OSError, ArchiveInvalid.
         """
-        tagged = top._replace(annotations={REF_NAME: top.digest.encoded})
+        tagged = top._replace(annotations={REF_NAME: top.digest.encoded, _KEY: self._key})
         entries = pruning.newest_last(self._before, tagged)[-LAST:]
         own = {
             node.descriptor.digest: node.descriptor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from plp_builder.cache.staging import (
     discard,
     held,
     not_usable,
+    share,
 )
 from plp_builder.cache.verification import Record, verify
 from plp_builder.errors import ArchiveInvalid, CacheDamaged, CacheNotUsable
@@ -42,6 +44,26 @@ def keep(staged: Staged, *, max_size: int, check: Check, warn: Warn) -> None:
         discard(staged)
 
 
+def take(staged: Staged, source: Path, warn: Warn) -> bool:
+    """Have an export to the layout ``source`` look like one to the staging directory.
+
+    Whether there was one: BuildKit ignores a failed export, and may have nothing to export.
+    """
+    try:
+        own = _own(staged, index.read(source).entries)
+        if own is None:
+            return False
+        share(source, staged.directory, [node.descriptor for node in layout.reachable(source, own)])
+        index.write(staged.directory, (own,))
+    except ArchiveInvalid as error:
+        warn(CacheDamaged("BuildKit's export of the cache is not sound", why=[error.what]))
+        return False
+    except OSError as error:
+        warn(not_usable(f"This build could not be kept in the cache {staged.layout}", error))
+        return False
+    return True
+
+
 def used(staged: Staged, *, check: Check, warn: Warn) -> None:
     """Note that the image's entry was used, though nothing is new; then discard. Raises as `keep`.
 
@@ -50,7 +72,7 @@ def used(staged: Staged, *, check: Check, warn: Warn) -> None:
     try:
         with held(staged.layout, exclusive=True, check=check, warn=warn):
             entries = index.read(staged.layout).entries
-            own = next((entry for entry in entries if index.tag_of(entry) == staged.tag), None)
+            own = _own(staged, entries)
             if own and own is not entries[-1]:
                 index.write(staged.layout, pruning.newest_last(entries, own))
     except (OSError, LockNotFreeError) as error:
@@ -61,7 +83,7 @@ def used(staged: Staged, *, check: Check, warn: Warn) -> None:
 
 def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
     exported = index.read(staged.directory).entries
-    own = next((entry for entry in exported if index.tag_of(entry) == staged.tag), None)
+    own = _own(staged, exported)
     if own is None:
         _tell_failed_export(staged, exported, warn)
         return
@@ -79,6 +101,10 @@ def _keep(staged: Staged, max_size: int, check: Check, warn: Warn) -> None:
         index.mark(staged.layout)
         record.write(staged.layout)
         _remove_leftovers(staged.layout)
+
+
+def _own(staged: Staged, entries: Iterable[Descriptor]) -> Descriptor | None:
+    return next((entry for entry in entries if index.tag_of(entry) == staged.tag), None)
 
 
 def _tell_failed_export(staged: Staged, images: tuple[Descriptor, ...], warn: Warn) -> None:

@@ -34,8 +34,9 @@ _DIGEST = re.compile(r"\bsha256:[0-9a-f]{64}\b")
 class BuildCache:
     """The cache of one build. Without a usable cache it imports and exports nothing.
 
-    ``layout`` is the OCI layout to export the image into, so that neither the image nor the cache
-    sends a blob that is there; None where there is none.
+    ``layout`` is the OCI layout to export the image into, so that neither the image nor the cache,
+    which follows it, sends a blob that is there; None where there is none. ``export`` goes there
+    too, unless another layout is chosen: see `take`.
     """
 
     def __init__(
@@ -92,7 +93,6 @@ class BuildCache:
         """
         if not self._staged:
             return False
-        self._staged = staging.seen(self._staged)
         self._unchanged = all_cached and self._staged.own
         return not self._unchanged
 
@@ -100,6 +100,16 @@ class BuildCache:
         """Put the blobs of an image in another ``layout`` where the export finds them."""
         if self._staged:
             self._staged = staging.add(self._staged, layout, descriptors)
+
+    def take(self, layout: Path) -> bool:
+        """Whether `keep` will find what was exported to another ``layout``; it comes by links."""
+        staged = self._staged
+        return staged is not None and merging.take(staged, layout, self._warn)
+
+    def lend(self, layout: Path) -> None:
+        """Put what can be imported in another ``layout``, so that no image in it is sent whole."""
+        if self.imports and self._found:
+            staging.share(self._found.layout, layout, self._found.blobs)
 
     def keep(self) -> None:
         """Merge what the build exported. Only what ``check`` raises gets out."""

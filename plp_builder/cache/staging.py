@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -88,28 +88,33 @@ def prepare(cache: Path, tag: str, *, check: Check, warn: Warn) -> Staged | None
 
 
 def add(staged: Staged, source: Path, descriptors: Sequence[Descriptor]) -> Staged:
-    """Put these blobs of the layout ``source`` into the staging directory, by links or by copies.
+    """Put these blobs of the layout ``source`` into the staging directory: see `share`.
 
-    So that the export of the cache does not send them. What cannot be put there will be sent.
+    So that the export of the cache does not send them.
     """
-    known = Record.read(source)
-    record = Record.read(staged.directory)
-    for descriptor in descriptors:
-        target = layout.blob_path(staged.directory, descriptor.digest)
-        with suppress(OSError, ArchiveInvalid):
-            layout.blob_status(source, descriptor)
-            _put(layout.blob_path(source, descriptor.digest), target)
-            if known.holds(descriptor.digest.encoded, now := target.lstat()):
-                record.add(descriptor.digest.encoded, now)
-    record.write(staged.directory)
-    return seen(staged)
-
-
-def seen(staged: Staged) -> Staged:
-    """With the image in it, which is no part of the export. Raises nothing."""
+    share(source, staged.directory, descriptors)
     with suppress(OSError):
         return staged._replace(there=names(staged.directory))
     return staged
+
+
+def share(source: Path, target: Path, descriptors: Iterable[Descriptor]) -> None:
+    """Put these blobs of one layout into another, by hard links or by copies.
+
+    BuildKit sends no blob that is there. What cannot be put there will be sent. Raises nothing.
+    """
+    with suppress(OSError):
+        (target / layout.BLOBS).mkdir(parents=True, exist_ok=True)
+    known = Record.read(source)
+    record = Record.read(target)
+    for descriptor in descriptors:
+        place = layout.blob_path(target, descriptor.digest)
+        with suppress(OSError, ArchiveInvalid):
+            layout.blob_status(source, descriptor)
+            _put(layout.blob_path(source, descriptor.digest), place)
+            if known.holds(descriptor.digest.encoded, now := place.lstat()):
+                record.add(descriptor.digest.encoded, now)
+    record.write(target)
 
 
 def _put(source: Path, target: Path) -> None:

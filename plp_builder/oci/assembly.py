@@ -45,6 +45,10 @@ class Part(NamedTuple):
         return len(self.header) + (self.blob.size if self.blob else len(self.content))
 
 
+Draft = dict[int, Part]
+"""What of an archive is in its file already, by the offset at which it begins."""
+
+
 def parts(
     nodes: Sequence[Node], top: Descriptor, names: Iterable[str], archive_format: str
 ) -> Iterator[Part]:
@@ -57,6 +61,14 @@ def parts(
             hint="Set PLP_ARCHIVE_FORMAT to oci or auto.",
         )
     references = tuple(map(_reference, names))
+    yield from _blob_parts(nodes)
+    yield _small(INDEX, _json(_index(top, references)), _FILE_MODE)
+    if archive_format != "oci" and isinstance(manifest, Manifest):
+        yield _small(DOCKER_MANIFEST, _json(_docker_manifest(manifest, references)), _FILE_MODE)
+    yield _small(LAYOUT, layout.LAYOUT_CONTENT, _BLOB_MODE)
+
+
+def _blob_parts(nodes: Sequence[Node]) -> Iterator[Part]:
     for name in _DIRECTORIES:
         yield Part(tar_headers.directory_header(name), b"")
     for descriptor in sorted((node.descriptor for node in nodes), key=lambda each: each.digest):
@@ -64,10 +76,25 @@ def parts(
             blob_name(descriptor.digest), descriptor.size, mode=_BLOB_MODE
         )
         yield Part(header, b"", descriptor)
-    yield _small(INDEX, _json(_index(top, references)), _FILE_MODE)
-    if archive_format != "oci" and isinstance(manifest, Manifest):
-        yield _small(DOCKER_MANIFEST, _json(_docker_manifest(manifest, references)), _FILE_MODE)
-    yield _small(LAYOUT, layout.LAYOUT_CONTENT, _BLOB_MODE)
+
+
+def draft(
+    file: int, directory: Path, nodes: Sequence[Node], holds: Holds, check: Callable[[], None]
+) -> Draft:
+    """Write what the archive of an image begins with, but not the first node's blob.
+
+    That one, the manifest, need not be in the layout yet. What comes back is for `assemble`, which
+    also says what the rest means and what is raised.
+    """
+    done: Draft = {}
+    offset = 0
+    for part in _blob_parts(nodes):
+        check()
+        if part.blob != nodes[0].descriptor:
+            _write(file, directory, part, offset, holds, check)
+            done[offset] = part
+        offset += part.size + len(tar_headers.padding(part.size))
+    return done
 
 
 def assemble(
@@ -78,11 +105,13 @@ def assemble(
     names: Iterable[str] = (),
     archive_format: str = "auto",
     holds: Holds | None = None,
+    done: Draft | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> int:
     """Write the archive of the image ``top`` in the layout ``directory``; its size comes back.
 
-    ``file`` is an empty file's descriptor; ``archive_format`` is auto, docker or oci: auto has a
+    ``file`` is a file's descriptor, and what it has beyond ``done``, by `draft`, is lost;
+    ``archive_format`` is auto, docker or oci: auto has a
     manifest.json for an image of one platform, which docker insists on. Of ``names``, index.json
     has the first, because its readers want one entry, and manifest.json all. ``top`` keeps the
     annotations that BuildKit gave it, such as the time of its making.
@@ -100,15 +129,35 @@ def assemble(
     offset = 0
     for part in parts(nodes, top, names, archive_format):
         check()
-        write_all(file, part.header + part.content, offset)
-        if part.blob:
-            _copy_blob(file, directory, part.blob, offset + len(part.header), holds, check)
-        offset += part.size
-        filler = tar_headers.padding(part.size)
-        write_all(file, filler, offset)
-        offset += len(filler)
+        if done and done.get(offset) == part:
+            _check(directory, part, holds)
+        else:
+            _write(file, directory, part, offset, holds, check)
+        offset += part.size + len(tar_headers.padding(part.size))
     write_all(file, tar_headers.END, offset)
+    os.ftruncate(file, offset + len(tar_headers.END))
     return offset + len(tar_headers.END)
+
+
+def _write(
+    file: int,
+    directory: Path,
+    part: Part,
+    offset: int,
+    holds: Holds | None,
+    check: Callable[[], None],
+) -> None:
+    write_all(file, part.header + part.content, offset)
+    if part.blob:
+        _copy_blob(file, directory, part.blob, offset + len(part.header), holds, check)
+    write_all(file, tar_headers.padding(part.size), offset + part.size)
+
+
+def _check(directory: Path, part: Part, holds: Holds | None) -> None:
+    """What was copied before is still what it was."""
+    if part.blob:
+        with _opened(directory, part.blob) as source:
+            _status(source, part.blob, holds)
 
 
 def _copy_blob(

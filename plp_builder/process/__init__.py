@@ -7,8 +7,10 @@ blocks without looking at a :class:`Stop`, except the short waits that end a pro
 from __future__ import annotations
 
 from plp_builder.process.child import (
+    Begun,
     Child,
     Completed,
+    begin,
     find,
     need_descriptors,
     reap_adopted,
@@ -20,10 +22,12 @@ from plp_builder.process.watch import KILL_WAIT, Watch
 
 __all__ = [
     "KILL_WAIT",
+    "Begun",
     "Child",
     "Completed",
     "Stop",
     "Watch",
+    "begin",
     "find",
     "need_descriptors",
     "reap_adopted",

@@ -198,6 +198,30 @@ def run(
 
     ResourcesExhausted where it cannot be started. It has ``pass_fds`` open under the same numbers.
     """
+    return begin(argv, env=env, pass_fds=pass_fds).finish(timeout, input)
+
+
+class Begun:
+    """A small program under way; `finish` must be called."""
+
+    def __init__(self, argv: tuple[str, ...], process: subprocess.Popen[bytes]) -> None:
+        self._argv = argv
+        self._process = process
+
+    def finish(self, timeout: float, input: bytes = b"") -> Completed:
+        """Wait for its end, at most ``timeout`` s from now on. Raises TimedOut."""
+        try:
+            stdout, stderr = self._process.communicate(input, timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+            what = f"{self._argv[0]} did not end within {timeout:g} s"
+            raise TimedOut(what, hint="") from None
+        return Completed(self._argv, self._process.returncode, stdout, stderr)
+
+
+def begin(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()) -> Begun:
+    """Start a small program that others may run beside. Raises as `run`."""
     program = find(argv[0], env.get("PATH", os.defpath))
     if program is None:
         raise ToolNotFound(f"{argv[0]} was not found on PATH", why=[f"PATH={env.get('PATH', '')}"])
@@ -210,10 +234,4 @@ def run(
         pass_fds=pass_fds,
     )
     _started[process.pid] = process
-    try:
-        stdout, stderr = process.communicate(input, timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise TimedOut(f"{argv[0]} did not end within {timeout:g} s", hint="") from None
-    return Completed(tuple(argv), process.returncode, stdout, stderr)
+    return Begun(tuple(argv), process)

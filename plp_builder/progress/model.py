@@ -89,6 +89,11 @@ class Model:
         return sum(1 for step in self.steps.values() if step.counts and step.spans)
 
     @property
+    def all_cached(self) -> bool:
+        """Whether no step had to run."""
+        return self.steps_cached == self.steps_total
+
+    @property
     def steps_cached(self) -> int:
         """Those of ``steps_total`` whose result was at hand."""
         return sum(1 for step in self.steps.values() if step.counts and step.cached)

@@ -51,3 +51,8 @@ class SolveRequest(NamedTuple):
     cache_imports: tuple[CacheImport, ...] = ()
     cache_export: CacheExport | None = None
     cache_compression: str = ""
+
+    @property
+    def writes_archive(self) -> bool:
+        """Whether an archive comes out of buildctl's standard output."""
+        return bool(self.output) and not any(pair.key == "dest" for pair in self.output)

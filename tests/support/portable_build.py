@@ -32,8 +32,8 @@ def imported(cache: CacheImport) -> str:
 class Built:
     """One build with the cache below ``cache``; without ``served`` by the local importer.
 
-    ``own`` is where the image goes when the cache has no place for it. BuildKit 0.21 exports the
-    cache together with the image: by a solve of its own it leaves out layers now and then.
+    ``own`` is where the image goes when the cache has no place for it. ``exported`` is whether
+    what was exported with the image is kept.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class Built:
         self.cache = BuildCache(load({}), found, _nothing, warn)
         self.exported = False
         self._tag = self.cache.export.tag if self.cache.export else ""
-        self._apart = daemon.tools.name == "current"
         self.own = source.parent / f"{source.name}-{tag}"
         try:
             if served:
@@ -74,22 +73,15 @@ class Built:
         (self.top,) = (each for each in found if index.tag_of(each) != self._tag)
         self.digest = str(self.top.digest)
         _verify(place, self.top)
-        if not self._apart:
-            self.exported = self.cache.export is not None
-        elif self.cache.wants_export(all_cached=self.steps == self.cached):
-            self.exported = True
-            imports = (imported(each) for each in self.cache.imports)
-            daemon.solve(source, *imports, *self._export())
+        self.exported = self.cache.wants_export(all_cached=self.steps == self.cached)
 
     def _image(self, daemon: Daemon, source: Path) -> Path:
         place = self.cache.layout or self.own
         place.mkdir(exist_ok=True)
-        Images(place).begin()
+        Images(place).begin("")
         output = f"--output=type=oci,tar=false,dest={place}"
         imports = (imported(each) for each in self.cache.imports)
-        self.output = daemon.solve(
-            source, output, *imports, *(() if self._apart else self._export())
-        )
+        self.output = daemon.solve(source, output, *imports, *self._export())
         return place
 
     def _export(self) -> tuple[str, ...]:

@@ -63,6 +63,18 @@ def test_an_unchanged_directory_is_trusted(root: Path) -> None:
     assert take(root).doubt(built(root)) == ""
 
 
+def test_the_last_look_is_recognised(root: Path) -> None:
+    known = built(root)
+    assert take(root).is_last(known)
+    assert not take(root).is_last(None)
+    assert not take(root, "another name").is_last(known)
+    write(root / "file", "eeee", TIME + 1)
+    assert not take(root).is_last(known)
+    later = built(root, known)
+    assert take(root).is_last(later)
+    assert not take(root).is_last(known)
+
+
 def test_without_knowledge_all_is_doubted(root: Path) -> None:
     assert take(root).doubt(None) == "nothing is known of the last copy"
 

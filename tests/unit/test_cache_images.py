@@ -35,9 +35,11 @@ def export(directory: Path, *layers: bytes) -> None:
     layouts.write(directory, layouts.finish({}, *before, entry))
 
 
-def build(directory: Path, *layers: bytes, bound: int = LARGE) -> tuple[Descriptor, int]:
+def build(
+    directory: Path, *layers: bytes, bound: int = LARGE, key: str = ""
+) -> tuple[Descriptor, int]:
     kept = Images(directory)
-    kept.begin()
+    kept.begin(key)
     export(directory, *layers)
     top = images.built(directory)
     return top, kept.keep(top, bound, no_check)
@@ -54,7 +56,7 @@ def layers_of(directory: Path) -> set[bytes]:
 def test_a_build_sees_only_its_own_image(tmp_path: Path) -> None:
     first, _ = build(tmp_path, b"one")
     kept = Images(tmp_path)
-    kept.begin()
+    kept.begin("")
     assert not (tmp_path / "index.json").exists()
     with pytest.raises(ArchiveInvalid, match="no image"):
         images.built(tmp_path)
@@ -65,9 +67,9 @@ def test_a_build_sees_only_its_own_image(tmp_path: Path) -> None:
 def test_a_second_attempt_sees_only_its_own_too(tmp_path: Path) -> None:
     first, _ = build(tmp_path, b"one")
     kept = Images(tmp_path)
-    kept.begin()
+    kept.begin("")
     export(tmp_path, b"failed")
-    kept.begin()
+    kept.begin("")
     export(tmp_path, b"two")
     kept.keep(images.built(tmp_path), LARGE, no_check)
     assert layers_of(tmp_path) == {b"one", b"two"}
@@ -166,5 +168,37 @@ def test_it_is_a_layout_whatever_became_of_it(tmp_path: Path, kind: str) -> None
         (tmp_path / "oci-layout").write_text("{}")
     elif kind == "directory":
         (tmp_path / "oci-layout").mkdir()
-    Images(tmp_path).begin()
+    Images(tmp_path).begin("")
     assert json.loads((tmp_path / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_the_last_image_is_known_to_who_asks_for_the_same(tmp_path: Path) -> None:
+    found = Images(tmp_path)
+    found.begin("one")
+    assert found.last is None
+    first, _ = build(tmp_path, b"one", key="one")
+    found = Images(tmp_path)
+    found.begin("one")
+    assert found.last
+    assert found.last.digest == first.digest
+    found = Images(tmp_path)
+    found.begin("two")
+    assert found.last is None
+
+
+def test_an_older_image_is_not_the_last(tmp_path: Path) -> None:
+    build(tmp_path, b"one", key="one")
+    build(tmp_path, b"two", key="two")
+    found = Images(tmp_path)
+    found.begin("one")
+    assert found.last is None
+
+
+def test_what_is_doubted_is_read_again(tmp_path: Path) -> None:
+    top, _ = build(tmp_path, b"one")
+    status = blob_path(tmp_path, top.digest).stat()
+    record = Record.read(tmp_path)
+    record.add(top.digest.encoded, status)
+    record.write(tmp_path)
+    Images(tmp_path).doubt()
+    assert not Record.read(tmp_path).holds(top.digest.encoded, status)

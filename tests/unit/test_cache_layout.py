@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from plp_builder.cache import merging, staging, verification
+from plp_builder.cache import index, merging, staging, verification
 from plp_builder.cache.portable import BuildCache
 from plp_builder.cache.staging import Staged
 from plp_builder.cache.verification import Record, verify
-from plp_builder.errors import CacheNotUsable
+from plp_builder.errors import CacheDamaged, CacheNotUsable
 from plp_builder.oci import layout
 from plp_builder.oci.model import Descriptor, Digest
 from plp_builder.settings import load
@@ -213,6 +213,67 @@ def test_blobs_of_another_file_system_come_by_copies(
     cache.keep(staged)
     assert layouts.sha256(b"two") in hashed
     assert {b"base", b"two"} <= cache.contents()
+
+
+def test_what_can_be_imported_is_lent_to_another_layout(
+    cache: Cache, other: Path, hashed: list[str]
+) -> None:
+    staged = cache.prepare("app")
+    built(cache, staged).lend(other)
+    assert blobs(other) == blobs(cache.layout)
+    hashed.clear()
+    verified(other, list(staged.blobs))
+    assert hashed == []
+
+
+def test_nothing_is_lent_by_an_empty_cache(cache: Cache, other: Path, tmp_path: Path) -> None:
+    built(cache, Cache(tmp_path / "empty").prepare("app")).lend(other)
+    built(cache, None).lend(other)
+    assert not other.exists()
+
+
+def test_an_export_to_another_layout_is_kept_too(
+    cache: Cache, other: Path, hashed: list[str]
+) -> None:
+    staged = cache.prepare("app")
+    found = built(cache, staged)
+    verified(other, image(other, b"base", b"two"))
+    hashed.clear()
+    export(staged._replace(directory=other), [b"base", b"two"])
+    assert found.take(other)
+    found.keep()
+    assert layouts.sha256(b"two") not in hashed
+    assert {b"base", b"two"} <= cache.contents()
+    assert b"one" not in cache.contents()
+    assert cache.warnings == []
+
+
+def test_without_an_export_there_nothing_is_taken(cache: Cache, other: Path) -> None:
+    found = built(cache, cache.prepare("app"))
+    image(other, b"base", b"two")
+    assert not found.take(other)
+    assert not built(cache, None).take(other)
+    found.keep()
+    assert b"one" in cache.contents()
+    assert cache.warnings == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_damaged_export_there_is_not_taken(cache: Cache, other: Path, damage: str) -> None:
+    staged = cache.prepare("app")
+    image(other, b"base", b"two")
+    export(staged._replace(directory=other), [b"base", b"two"])
+    entry = next(e for e in index.read(other).entries if index.tag_of(e) == staged.tag)
+    path = layout.blob_path(other, entry.digest)
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "changed":
+        path.write_bytes(data.replace(b"a", b"b"))
+    found = built(cache, staged)
+    assert not found.take(other)
+    found.keep()
+    assert [warning.name for warning in cache.warnings] == [CacheDamaged.name]
+    assert b"one" in cache.contents()
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed"])
