@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 _CHUNK: Final = 32 * 1024 * 1024
@@ -17,7 +18,8 @@ def copy(
     """Copy the first ``size`` bytes of ``source`` to ``offset`` of ``target``; both descriptors.
 
     Returns how many there were: fewer where the source ends before. ``check`` is called between
-    chunks and may raise. The target's position is undefined afterwards. Raises OSError.
+    chunks and may raise. The disk gets what is there while more is copied, since the caller will
+    wait for it. The target's position is undefined afterwards. Raises OSError.
     """
     done = 0
     for way in _WAYS:
@@ -33,6 +35,9 @@ def copy(
                 break
             if not count:
                 break
+            with suppress(OSError):
+                # Drops nothing that is not on the disk, but has it written (mm/fadvise.c).
+                os.posix_fadvise(target, offset + done, count, os.POSIX_FADV_DONTNEED)
             done += count
     return done
 

@@ -277,7 +277,7 @@ def test_the_trial_goes_on_where_all_goes_well(
 ) -> None:
     done = room(mount=f'echo "$@" >"{tmp_path}/mounted"')
     assert (done.returncode, done.stdout) == (0, "went well\n"), done.stderr
-    assert "userxattr,lowerdir=" in (tmp_path / "mounted").read_text()
+    assert "userxattr,volatile,lowerdir=" in (tmp_path / "mounted").read_text()
     assert list((tmp_path / "it's a root").iterdir()) == []
 
 
