@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"build"}),
     frozenset({"solving"}),
     frozenset({"caching", "run"}),
-    frozenset({"usage", "version"}),
+    frozenset({"drafting", "usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),
     frozenset({"annotations"}),
