@@ -137,7 +137,7 @@ def solve_image(
             )
             if daemon.listens() and not caching.must_settle:
                 solving.begin(wanted, early=True)
-            daemon.ready(settings.start_timeout)
+            daemon.ready(settings.start_timeout, caching.end_draft)
             _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
             model = Model()
             with phases.part("settle"):
@@ -161,7 +161,7 @@ def solve_image(
                 raise failure.explain(model, dockerfile=str(settings.dockerfile))
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
-            caching.end_draft()  # no thread may run while a daemon is started
+            caching.end_draft()
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))

@@ -144,10 +144,11 @@ class Daemon:
         """Whether it can be called already: it listens some time before it serves."""
         return self.room.runtime.has_socket()
 
-    def ready(self, seconds: float) -> None:
+    def ready(self, seconds: float, before_another: Callable[[], object] = lambda: None) -> None:
         """Wait for ``READY=1``; try the weaker sandbox where the stronger one is refused.
 
-        ``weakened`` then says why. Raises DaemonNotReady after ``seconds``, or what
+        ``weakened`` then says why, and ``before_another`` was called, since no thread may run
+        while a daemon is started. Raises DaemonNotReady after ``seconds``, or what
         :func:`explain` makes of a death.
         """
         try:
@@ -155,6 +156,7 @@ class Daemon:
         except RootlessNotPermitted as refused:
             if self.room.sandbox is not Sandbox.PROCESS:
                 raise
+            before_another()
             self._move(Sandbox.NONE)
             self._order()
             try:

@@ -248,6 +248,18 @@ def test_an_export_to_another_layout_is_kept_too(
     assert cache.warnings == []
 
 
+def test_packed_mounts_leave_less_room_for_layers(cache: Cache) -> None:
+    packed = cache.layout / "mounts/image/mount/mount.tar"
+    packed.parent.mkdir(parents=True)
+    with packed.open("wb") as file:
+        file.truncate(9_999_990_000)  # of the 10 GB that it may be
+    staged = cache.prepare("other")
+    export(staged, [b"x" * 9000])
+    built(cache, staged).keep()
+    assert cache.tags() == ["other"]
+    assert cache.warnings == []
+
+
 def test_without_an_export_there_nothing_is_taken(cache: Cache, other: Path) -> None:
     found = built(cache, cache.prepare("app"))
     image(other, b"base", b"two")
