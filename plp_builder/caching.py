@@ -330,7 +330,9 @@ class Caching:
         found, self._draft = self._draft, None
         if not found:
             return {}
-        return found.finish(top, self._check) if top else found.finish()
+        done = found.finish(top, self._check) if top else found.finish()
+        log.debug("the archive was begun before the solve", of_use=bool(done))
+        return done
 
     def _begin_draft(self, request: SolveRequest) -> None:
         if not (self._output and self._images and self._copies and self._copies.unchanged):
