@@ -126,12 +126,14 @@ class Turn:
 
     def _measured(self, scenario: Scenario, subject: Subject, place: Place, number: int) -> None:
         """Build once. Packages come from loopback: a build for which some had to be fetched
-        from the network does not count and is done again."""
+        from the network does not count. It is done again where that is still the same build."""
         packages = self.cast.packages
         before = packages.fetched if packages else 0
         run = self._settled(subject, place)
         if packages and packages.fetched > before and not run.code:
             self.record.tell(self.arena.workload.name, scenario.name, subject.name, "fetched")
+            if scenario.name not in {"cold", "unchanged"}:
+                return
             if scenario.name == "cold":
                 subject.forget(place)
             run = self._settled(subject, place)
