@@ -288,7 +288,7 @@ class ResourcesExhausted(Failure):
 
     name = "resources-exhausted"
     default_hint = (
-        "Raise the limits of this machine or container: processes and threads (pids limit, "
+        "Raise the limits of this machine or container: processes and threads (--pids-limit, "
         "ulimit -u), open files (ulimit -n), memory."
     )
 
