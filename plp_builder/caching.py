@@ -248,9 +248,8 @@ class Caching:
         assert self._portable  # noqa: S101 - for the type checker
         if not self._portable.wants_export(all_cached=all_cached and not found):
             return False
-        if self._is_exported:
-            if not self._images or self._portable.take(self._images.directory):
-                self.exported()
+        if self._is_exported and (not self._images or self._portable.take(self._images.directory)):
+            self.exported()
             return False
         with suppress(StateDamaged, TimedOut):
             self._forgotten()  # and once more, for there will be another solve

@@ -76,7 +76,8 @@ class Drafting:
         self._over = Event()
         self._done: Draft = {}
         self._thread = Thread(target=self._run, name="drafting", daemon=True)
-        self._thread.start()
+        with suppress(RuntimeError):  # no further thread: the archive is written later
+            self._thread.start()
 
     def finish(self, top: Digest | None = None, check: Callable[[], None] = lambda: None) -> Draft:
         """What was written of the image ``top``; nothing for another one, or for none.

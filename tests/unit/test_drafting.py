@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -192,6 +192,17 @@ def test_a_blob_that_changes_afterwards_is_noticed(place: Path, file: int) -> No
     touched(layout.blob_path(place, Digest(f"sha256:{layouts.sha256(LAYERS[0])}")))
     with pytest.raises(layout.BlobDamaged, match="was changed"):
         assembly.assemble(file, place, top, done=done, holds=holds)
+
+
+def test_without_another_thread_nothing_is_written_early(
+    place: Path, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nodes = drafting.expected(place, put(place, OLD, LAYERS), asked(NEW))
+    monkeypatch.setattr(Thread, "start", start)
+    assert Drafting(file, place, nodes).finish(nodes[0].descriptor.digest) == {}
 
 
 def test_a_full_disk_is_not_this_ones_business(
