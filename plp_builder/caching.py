@@ -79,6 +79,7 @@ class Caching:
         self._copies: Copies | None = None
         self._forgetting: Begun | None = None
         self._is_exported = False
+        self._said = False
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +95,7 @@ class Caching:
 
     @property
     def imports(self) -> tuple[CacheImport, ...]:
-        """What the solve of the image imports: nothing where the daemon knows already."""
+        """What the solve of the image imports: nothing where nothing new is expected."""
         return self._portable.imports if self._portable else ()
 
     @property
@@ -110,8 +111,7 @@ class Caching:
     def export_with_image(self) -> CacheExport | None:
         """Where the solve of the image exports the portable cache to.
 
-        Only where it imports, or finds nothing to import: a daemon that knows already most often
-        makes nothing new, and what it makes is exported afterwards.
+        Only where something new is expected, in which case that spares another solve.
         """
         export = self._portable.export if self._portable else None
         if export and self.layout:
@@ -142,7 +142,7 @@ class Caching:
             except OSError as error:
                 raise state.not_carried(error) from None
             self._begin_draft(request)
-        if not (self.state and (self._is_warm or self._settings.cache_strategy == "state")):
+        if self._takes_part:
             self._open_portable()
             assert self._portable  # noqa: S101 - for the type checker
             self._portable.serve(self._readers)
@@ -263,6 +263,7 @@ class Caching:
     def keep_mounts(self, reach: Reach) -> None:
         """Carry chosen cache mounts in the portable cache, after steps have run."""
         if self._mounts:
+            self._said = True
             self._mounts.keep(reach, state=self.state is not None)
 
     def exported(self) -> None:
@@ -280,12 +281,17 @@ class Caching:
         """Where a solve exports the portable cache to."""
         return self._portable.export if self._portable else None
 
+    def heard(self, said: bool) -> None:
+        """A solve is over in which steps have ``said`` something, or none has."""
+        self._said |= said
+
     def forget(self, endpoint: Endpoint) -> None:
         """Have the daemon forget what steps have said, while other things happen. Never raises.
 
-        Once nothing else is solved.
+        Once nothing else is solved. Where nothing was said, the next daemon forgets that the
+        build was when it starts.
         """
-        if self.state and not self._forgetting:
+        if self.state and self._said and not self._forgetting:
             with suppress(Failure):
                 self._forgetting = pruning.histories(endpoint, self._env)
 
@@ -301,15 +307,16 @@ class Caching:
         try:
             if self._images and self._top:
                 used = self._images.keep(self._top, bound, self._check)
-            if grown:
-                pruning.to_size(endpoint, self._env, max(bound - used, bound // _SMALLEST_SHARE))
+            left, growth = max(bound - used, bound // _SMALLEST_SHARE), self.state.growth
+            if grown and not growth.is_harmless(left):
+                growth.measured(pruning.to_size(endpoint, self._env, left))
             self._forgotten()
         except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
             log.warning("the daemon's state could not be tidied up", reason=str(error))
 
     def failed(self, endpoint: Endpoint) -> None:
         """The solve has failed for good: what it made may be of use to the next one."""
-        self._top = None
+        self._top, self._said = None, True
         self.tidy(endpoint, grown=True)
         if self._copies:
             self._copies.note()
@@ -346,6 +353,19 @@ class Caching:
         begun, self._forgetting = self._forgetting, None
         if begun:
             pruning.finish(begun)
+
+    @property
+    def _takes_part(self) -> bool:
+        """Whether the portable cache takes part in the image's solve.
+
+        As an import for a daemon that knows nothing yet, as an export where something is new.
+        """
+        if not self.state:
+            return True
+        if self._settings.cache_strategy == "state":
+            return False
+        same = self._images and self._images.last and self._copies and self._copies.unchanged
+        return not (self._is_warm and same)
 
     @property
     def _doubt(self) -> str:

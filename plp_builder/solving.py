@@ -144,6 +144,7 @@ def solve_image(
                 caching.settle(reach)
             with phases.part("solve"):
                 done = solving.finish(wanted, model)
+            caching.heard(model.printed)
             if done:
                 caching.solved()
                 with phases.part("verify"):
@@ -162,6 +163,7 @@ def solve_image(
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
             caching.end_draft()
+            caching.heard(True)
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))
@@ -190,7 +192,9 @@ def keep(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export
             )
             said = Model()
-            if solving.finish(wanted, said, quiet=True):
+            done = solving.finish(wanted, said, quiet=True)
+            caching.heard(said.printed)
+            if done:
                 caching.exported()
             else:
                 why = "".join(list(said.texts)[-1:])

@@ -30,18 +30,20 @@ def histories(endpoint: Endpoint, env: Mapping[str, str]) -> Begun:
     return _begin(endpoint, env, "prune-histories")
 
 
-def to_size(endpoint: Endpoint, env: Mapping[str, str], size: int) -> None:
+def to_size(endpoint: Endpoint, env: Mapping[str, str], size: int) -> int:
     """Keep no more than ``size`` bytes, what was used last, and cache mounts the longest.
 
-    Raises StateDamaged, TimedOut.
+    How many there are comes back. Raises StateDamaged, TimedOut.
     """
     told = finish(_begin(endpoint, env, "du", "--format", "{{range .}}{{.Size}} {{end}}"))
-    if sum(map(int, told.stdout.split())) <= size:
-        return
+    held = sum(map(int, told.stdout.split()))
+    if held <= size:
+        return held
     # Nothing is not a bound: with 0 everything would stay.
     most = f"--keep-storage={max(size, _MEGABYTE) / _MEGABYTE:.6f}"
     for words in (("--filter", NO_CACHE_MOUNT, most), (most,)):
         finish(_begin(endpoint, env, "prune", "--all", *words))
+    return size
 
 
 def finish(begun: Begun) -> Completed:

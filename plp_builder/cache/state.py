@@ -6,6 +6,7 @@
 - ``layout``, the images built last as an OCI image layout, which BuildKit exports into,
 - ``made.json``, what the state depends on: a daemon that differs in it begins anew,
 - ``used``, while a build uses the state: the boot in which it does,
+- ``size``, while no build uses it: how large it is, as far as that is known,
 - ``lock``, held for as long.
 
 Nothing in it waits for the disk, for a build would wait for whatever else the machine writes. So
@@ -29,6 +30,7 @@ from typing import NamedTuple
 from plp_builder.buildkit.damage import lacks_room, why_unsound
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
+from plp_builder.cache.growth import Growth
 from plp_builder.cache.leavings import remove_leavings
 from plp_builder.cache.lock import locked
 from plp_builder.errors import ArchiveInvalid, StateNotCarried
@@ -42,6 +44,7 @@ FINGERPRINT = "context"
 
 _ASIDE = "aside-"
 _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
+_SIZE = "size"
 _NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
 _WRITTEN_OUT = 120.0
@@ -71,7 +74,7 @@ class State:
     """A state that this build alone uses, until the context of `opened` ends.
 
     ``warm`` says whether a daemon has been at work in it, ``tried`` whether its directory is
-    known to carry one.
+    known to carry one, and ``growth`` how large it may be.
     """
 
     def __init__(self, directory: Path, maker: Maker, user: User) -> None:
@@ -81,6 +84,7 @@ class State:
         self.fingerprint = directory / FINGERPRINT
         self.warm = False
         self.tried = False
+        self.growth = Growth(directory / _SIZE)
         self._maker = maker
         self._user = user
         self._settled = True
@@ -158,6 +162,7 @@ class State:
 
         Then all that has changed is the daemon's databases, which are written out. Never raises.
         """
+        self.growth.keep()
         if grown or not self._settled:
             return
         with suppress(OSError):
@@ -211,6 +216,7 @@ class State:
                 os.chown(made, user.uid, user.gid)
             made.rename(self.root)
         self.warm = (self.root / _DAEMON_LOCK).exists() if os.geteuid() in {0, user.uid} else True
+        self.growth.begin(empty=not self.warm)
 
 
 @contextmanager

@@ -70,13 +70,17 @@ Change = Started | Line | Finished | Warned | Said
 
 
 class Model:
-    """What is known of one build."""
+    """What is known of one build.
+
+    ``printed`` is whether any step has put out anything.
+    """
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.warnings: list[CheckWarning] = []
         self.texts: deque[str] = deque(maxlen=KEPT_TEXTS)
         self.failed: Step | None = None
+        self.printed = False
         self._by_digest: dict[str, Step] = {}
         self._seen_warnings: set[tuple[str, str, int]] = set()
         self._numbers = 0
@@ -198,6 +202,7 @@ class Model:
         return []
 
     def _log(self, event: Log) -> list[Change]:
+        self.printed = True
         step = self._by_digest.get(event.vertex)
         if step is None:
             step = self._step(event.vertex, event.vertex, "")

@@ -36,6 +36,14 @@ def test_steps_that_people_count(name: str, cached: int, total: int) -> None:
     assert (model.steps_cached, model.steps_total) == (cached, total)
 
 
+def test_whether_steps_have_printed_anything() -> None:
+    model = Model()
+    apply(model, vertex("v", "RUN true", started=moment(0)), b"time=x msg=y\n")
+    assert not model.printed
+    apply(model, output("v", b"a"))
+    assert model.printed
+
+
 @pytest.mark.parametrize(
     ("name", "instruction"),
     [
