@@ -1,31 +1,32 @@
-"""The table of variables in ``--help``, made from a settings model."""
+"""The table of variables in ``--help``, made from a table of settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from textwrap import wrap
+from typing import Any
 
-from plp_builder.variables import Model, by_name, default, described
+from plp_builder.variables import Table
 
 WIDTH = 100
 
 
-def table(model: type[Model]) -> list[str]:
+def table(settings: Table[Any]) -> list[str]:
     """All variables in groups, with default and meaning, in at most 100 columns."""
     lines: list[str] = []
     group = ""
-    variables = by_name(model)
+    variables = settings.by_name
     names = max(map(len, variables)) + 2
-    defaults = max(len(_default(model, field)) for field in variables.values()) + 2
+    defaults = max(len(_default(settings, field)) for field in variables.values()) + 2
     for name, field in variables.items():
-        variable = described(model, field)
+        variable = settings.described(field)
         if variable.group != group:
             group = variable.group
             lines += ["", f"{group}:"]
         meaning = variable.meaning
-        if name in model.names.aliases:
-            meaning += f" (also {model.names.aliases[name]})"
-        lines += _row(name.ljust(names) + _default(model, field).ljust(defaults), meaning)
+        if name in settings.names.aliases:
+            meaning += f" (also {settings.names.aliases[name]})"
+        lines += _row(name.ljust(names) + _default(settings, field).ljust(defaults), meaning)
     return lines
 
 
@@ -36,12 +37,12 @@ def _row(columns: str, meaning: str) -> Iterator[str]:
         indented = " " * len(indented)
 
 
-def _default(model: type[Model], field: str) -> str:
+def _default(settings: Table[Any], field: str) -> str:
     """How the default of ``field`` is written; ``-`` for one that is empty."""
-    written = described(model, field).default
+    written = settings.described(field).default
     if written:
         return written
-    value = default(model, field)
+    value = settings.defaults[field]
     if isinstance(value, bool):
         return str(value).lower()
     return "-" if value in {None, "", ()} else str(value)

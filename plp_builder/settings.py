@@ -7,13 +7,12 @@ means, the function that parses it, the default.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Final, NamedTuple
 
-from plp_builder import variables
-from plp_builder.naming import Names
 from plp_builder.syntax import mounts, names, pairs, references, results, steps
 from plp_builder.syntax.conflicts import conflicts
 from plp_builder.syntax.names import ALIASES, NAMES, NOT_IMPLEMENTED
@@ -22,6 +21,7 @@ from plp_builder.values import (
     BuildContext,
     KeyValue,
     Mirror,
+    Refused,
     Secret,
     Ssh,
     Ulimit,
@@ -30,11 +30,12 @@ from plp_builder.values import (
     parse_integer,
     parse_size,
 )
-from plp_builder.variables import Usable, Variable, in_group, one_of
+from plp_builder.variables import Table, Usable, Variable, in_group, one_of
 
 __all__ = [
     "ALIASES",
     "NOT_IMPLEMENTED",
+    "TABLE",
     "VARIABLES",
     "Settings",
     "Usable",
@@ -53,13 +54,11 @@ _RESULT, _CACHE, _DAEMON = in_group("Result"), in_group("Cache"), in_group("Daem
 _RUN = in_group("Run")
 
 
-class Settings(variables.Model):
+class Settings(NamedTuple):
     """Everything that the environment asks for, parsed, complete and frozen.
 
     Unset is the default shown, or None, "" or (). No field holds the value of a secret.
     """
-
-    names: ClassVar[Names] = NAMES
 
     # fmt: off
     source_path: Annotated[
@@ -190,29 +189,27 @@ class Settings(variables.Model):
         bool, _RUN("tell more, also of the daemon", parse_boolean)] = False
     # fmt: on
 
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """What ``repr`` shows: of build arguments and contexts no more than the names."""
-        for name, value in super().__repr_args__():
-            if name == "build_args":
-                yield name, tuple(argument.key for argument in self.build_args)
-            elif name == "build_contexts":
-                yield name, tuple(context.name for context in self.build_contexts)
-            else:
-                yield name, value
+    def __repr__(self) -> str:
+        """Of build arguments and contexts no more than the names, and no password."""
+        shown = dict(TABLE.shown(self))
+        shown["build_args"] = tuple(argument.key for argument in self.build_args)
+        shown["build_contexts"] = tuple(context.name for context in self.build_contexts)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
+TABLE: Final = Table(Settings, NAMES)
+VARIABLES: Final[Mapping[str, str]] = TABLE.by_name
 """The field behind each variable, in the order of the contract."""
 
 
 def described(field: str) -> Variable:
     """What ``Settings`` says about the variable of a field."""
-    return variables.described(Settings, field)
+    return TABLE.described(field)
 
 
 def default(field: str) -> object:
     """The value of a field whose variable is not set."""
-    return variables.default(Settings, field)
+    return TABLE.defaults[field]
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -228,8 +225,19 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
-    """The settings as far as they can be used, and what `load` would raise. Raises nothing."""
-    return variables.load_usable(Settings, environ, conflicts, names.not_implemented(environ))
+    """The settings as far as they can be used, and what `load` would raise. Raises nothing.
+
+    Where nothing is set but what is plain, nothing can be wrong, and the library that says all
+    that is wrong, which takes longer than everything else until the daemon is ready, is not needed.
+    """
+    if names.is_plain(environ):
+        with suppress(Refused):
+            found = TABLE.parsed(environ)
+            if not conflicts(found, frozenset()):
+                return Usable(found, frozenset(), None)
+    from plp_builder.reading import load_usable as read
+
+    return read(TABLE, environ, conflicts, names.not_implemented(environ))
 
 
 def warnings(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import wrap
 
 from plp_builder import __version__, manual
-from plp_builder.settings import NOT_IMPLEMENTED, Settings
+from plp_builder.settings import NOT_IMPLEMENTED, TABLE
 
 _HEAD = """\
 plp-container-image-builder {version}
@@ -24,7 +24,7 @@ An empty variable is not set. Booleans take true/false, 1/0, yes/no, on/off; siz
 
 def text() -> str:
     """All variables in groups, with default and meaning, in at most 100 columns."""
-    lines = [*_HEAD.format(version=__version__).splitlines(), *manual.table(Settings)]
+    lines = [*_HEAD.format(version=__version__).splitlines(), *manual.table(TABLE)]
     later = wrap(f"Not in this version: {', '.join(NOT_IMPLEMENTED)}.", manual.WIDTH)
     codes = "Exit codes: 0 success, 1 failure, 143 after SIGTERM, 130 after SIGINT."
     return "\n".join([*lines, "", *later, codes])

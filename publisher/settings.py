@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, Final, NamedTuple
 
-from plp_builder import naming, variables
+from plp_builder import naming, reading
 from plp_builder.errors import VariableMissing
-from plp_builder.naming import Names
 from plp_builder.values import parse_boolean, parse_duration, parse_integer, shown
-from plp_builder.variables import Usable, in_group, one_of
+from plp_builder.variables import Table, Usable, in_group, one_of
 from publisher import hiding, syntax
 from publisher.names import DEFAULT_ARCHIVE, MEANT, NAMES, OF_BUILDER
 
@@ -24,14 +23,12 @@ _IMAGE, _TAGS, _REGISTRY = in_group("Image"), in_group("Tags"), in_group("Regist
 _RUN, _RESULTS = in_group("Run"), in_group("Results")
 
 
-class Settings(variables.Model):
+class Settings(NamedTuple):
     """Everything that the environment asks for, parsed, complete and frozen.
 
     Unset is the default shown, or None, "" or (). ``image_repository`` is complete
     (``docker.io/library/alpine``), commit and names of branch and tag are without ``refs/…``.
     """
-
-    names: ClassVar[Names] = NAMES
 
     # fmt: off
     artifact_path: Annotated[
@@ -100,8 +97,14 @@ class Settings(variables.Model):
         Path | None, _RESULTS("set by GitHub: gets a summary", syntax.parse_path)] = None
     # fmt: on
 
+    def __repr__(self) -> str:
+        """No secret, and no password."""
+        fields = ", ".join(f"{name}={value!r}" for name, value in TABLE.shown(self))
+        return f"Settings({fields})"
 
-VARIABLES: Final[Mapping[str, str]] = variables.by_name(Settings)
+
+TABLE: Final = Table(Settings, NAMES)
+VARIABLES: Final[Mapping[str, str]] = TABLE.by_name
 """The field behind each variable, in the order of the contract."""
 
 READ: Final = ("artifact_path", "docker_config", "registry_auth_file", "registry_ca_path")
@@ -139,10 +142,9 @@ def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     # Buildkite's false must not hide, nor contradict, a number under the other name.
     none = {name for name in _NUMBERS if environ.get(name, "").strip().lower() == "false"}
     given = {name: text for name, text in environ.items() if name not in none}
-    read = variables.load_usable(Settings, given, _conflicts)
+    read = reading.load_usable(TABLE, given, _conflicts)
     if read.bad.intersection(READ):
-        nowhere = read.settings.model_copy(update=dict.fromkeys(WRITTEN))
-        read = read._replace(settings=nowhere)
+        read = read._replace(settings=_without_results(read.settings))
     missing = _missing(read.settings, read.bad, environ)
     if not missing and not read.failure:
         return read
@@ -155,6 +157,11 @@ def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     if len(missing) > 1:
         what = f"{len(missing)} required variables are not set"
     return read._replace(failure=VariableMissing(what, why=why, hint=_MISSING_HINT))
+
+
+def _without_results(settings: Settings) -> Settings:
+    nowhere: dict[str, Any] = dict.fromkeys(WRITTEN)
+    return settings._replace(**nowhere)
 
 
 def _missing(settings: Settings, bad: frozenset[str], environ: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plp_builder import __version__, manual
-from publisher.settings import Settings
+from publisher.settings import TABLE
 
 _HEAD = """\
 plp-container-image-publisher {version}
@@ -31,5 +31,5 @@ is not valid, 4 a required variable is not set, 143 after SIGTERM, 130 after SIG
 
 def text() -> str:
     """Rules, all variables in groups with default and meaning, exit codes; at most 100 columns."""
-    lines = [*_HEAD.format(version=__version__).splitlines(), *manual.table(Settings)]
+    lines = [*_HEAD.format(version=__version__).splitlines(), *manual.table(TABLE)]
     return "\n".join([*lines, "", _CODES])

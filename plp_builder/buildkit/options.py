@@ -6,20 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from plp_builder.naming import PREFIX
-from plp_builder.syntax.names import NAMES, OF_PUBLISHER
+from plp_builder.syntax.names import is_plain
 
 if TYPE_CHECKING:
     from plp_builder.settings import Settings
-
-_SAY_NOTHING = frozenset(
-    {"PLP_SOURCE_PATH", "PLP_BUILD_PATH", "PLP_CACHE_PATH", "PLP_CONTEXT", "PLP_DOCKERFILE"}
-    | {"GIT_REPOSITORY_URL", "GIT_SHA"}
-)
-"""Paths and texts: no daemon differs by them, and no reader refuses one that is plain."""
-
-_PLAIN_LENGTH = 1000
-_WITHOUT_PREFIX = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
 
 class Root(NamedTuple):
@@ -54,13 +44,7 @@ def foreseen(environ: Mapping[str, str]) -> Options | None:
     anything is set that may concern the daemon or may be refused, since a setting that cannot be
     used is told before any daemon runs.
     """
-    said = [
-        text
-        for name, text in environ.items()
-        if text and (name.startswith(PREFIX) or name in _WITHOUT_PREFIX)
-        if name not in OF_PUBLISHER and not (name in _SAY_NOTHING and _plain(text))
-    ]
-    return None if said else Options()
+    return Options() if is_plain(environ) else None
 
 
 def asked(settings: Settings) -> Options:
@@ -80,7 +64,3 @@ def asked(settings: Settings) -> Options:
         offline=settings.offline,
         host_network=settings.network == "host",
     )
-
-
-def _plain(text: str) -> bool:
-    return len(text) <= _PLAIN_LENGTH and text.isprintable()

@@ -59,8 +59,30 @@ OF_PUBLISHER: Final = frozenset(
 )
 """Variables of the sibling image, which one CI job often sets beside ours."""
 
+_SAY_NOTHING: Final = frozenset(
+    {"PLP_SOURCE_PATH", "PLP_BUILD_PATH", "PLP_CACHE_PATH", "PLP_CONTEXT", "PLP_DOCKERFILE"}
+    | {"GIT_REPOSITORY_URL", "GIT_SHA"}
+)
+"""Paths and texts: no daemon differs by them, and no reader refuses one that is plain."""
+
+_PLAIN_LENGTH: Final = 1000
+_WITHOUT_PREFIX: Final = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
+
 _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
 """Names that suggest themselves, but look like others."""
+
+
+def is_plain(environ: Mapping[str, str]) -> bool:
+    """Whether nothing is set but paths and texts in which nothing can be wrong."""
+    return all(
+        name in OF_PUBLISHER or (name in _SAY_NOTHING and _plain(text))
+        for name, text in environ.items()
+        if text and (name.startswith(naming.PREFIX) or name in _WITHOUT_PREFIX)
+    )
+
+
+def _plain(text: str) -> bool:
+    return len(text) <= _PLAIN_LENGTH and text.isprintable()
 
 
 def not_implemented(environ: Mapping[str, str]) -> list[str]:

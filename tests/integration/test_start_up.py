@@ -34,7 +34,8 @@ def loaded(name: str) -> set[str]:
         ("plp_builder.__main__", BEFORE_SIGNALS),
         ("plp_builder.buildkit.daemonless", BEFORE_SIGNALS),
         ("plp_builder.cache.portable", BEFORE_SIGNALS),
-        ("plp_builder.build", ALWAYS_TOO_DEAR),
+        ("plp_builder.build", BEFORE_SIGNALS),
+        ("plp_builder.settings", BEFORE_SIGNALS),
     ],
 )
 def test_nothing_dear_is_loaded(name: str, forbidden: set[str]) -> None:

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from plp_builder import errors
-from plp_builder.settings import NOT_IMPLEMENTED, VARIABLES, Settings, load
-from plp_builder.variables import Model, by_name, described
+from plp_builder.settings import NOT_IMPLEMENTED, TABLE, VARIABLES, load
+from plp_builder.variables import Table
 from publisher import settings as publishing
 from publisher.names import NAMES as PUBLISHER_NAMES
 from publisher.results import Failed, Outcome, TagOutcome, result_file
@@ -32,40 +33,40 @@ LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
 EMPTY = (None, "", ())
 
 
-def default(model: type[Model], field: str) -> str:
+def default(table: Table[Any], field: str) -> str:
     """How the documents write the default of a setting."""
-    info = model.model_fields[field]
-    if info.default in EMPTY:
+    value = table.defaults[field]
+    if value in EMPTY:
         return "empty"
-    special = {True: "true", False: "false"} if isinstance(info.default, bool) else {}
-    return f"`{described(model, field).default or special.get(info.default, info.default)}`"
+    special = {True: "true", False: "false"} if isinstance(value, bool) else {}
+    return f"`{table.described(field).default or special.get(value, value)}`"
 
 
-def defaults(model: type[Model]) -> Mapping[str, str]:
+def defaults(table: Table[Any]) -> Mapping[str, str]:
     """Every variable of a program with its default."""
-    return {variable: default(model, field) for variable, field in by_name(model).items()}
+    return {variable: default(table, field) for variable, field in table.by_name.items()}
 
 
-DEFAULTS = defaults(Settings)
+DEFAULTS = defaults(TABLE)
 PUBLISHERS = {*publishing.VARIABLES, *PUBLISHER_NAMES.aliases.values()}
 """The variables of the publisher under all their names."""
 
 
 @pytest.mark.parametrize(
-    ("page", "form", "model"),
+    ("page", "form", "table"),
     [
-        (README, ROW, Settings),
-        (CONFIGURATION, SECTION, Settings),
-        (PUBLISHING, ROW, publishing.Settings),
+        (README, ROW, TABLE),
+        (CONFIGURATION, SECTION, TABLE),
+        (PUBLISHING, ROW, publishing.TABLE),
     ],
     ids=["README", "configuration", "publishing"],
 )
 def test_every_variable_is_documented_with_its_default(
-    page: str, form: re.Pattern[str], model: type[Model]
+    page: str, form: re.Pattern[str], table: Table[Any]
 ) -> None:
     documented = form.findall(page)
-    assert dict(documented) == defaults(model)
-    assert len(documented) == len(defaults(model))
+    assert dict(documented) == defaults(table)
+    assert len(documented) == len(defaults(table))
 
 
 @pytest.mark.parametrize("page", [README, CONFIGURATION], ids=["README", "configuration"])

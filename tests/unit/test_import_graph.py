@@ -23,6 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),
     frozenset({"annotations"}),
     frozenset({"settings", "manual"}),
+    frozenset({"reading"}),
     frozenset({"syntax", "process", "oci", "log", "variables", "telling"}),
     frozenset({"redaction"}),
     frozenset({"values", "terminal", "users", "streams", "naming", "phases"}),
@@ -39,12 +40,12 @@ STDLIB_TOO_DEAR = frozenset(
 )
 LEAVES = frozenset(
     {"oci", "process", "log", "errors", ""}
-    | {"variables", "naming", "manual", "telling", "terminal", "values", "streams", "users", "lazy"}
-    | {"early", "redaction"}
+    | {"variables", "reading", "naming", "manual", "telling", "terminal", "values", "streams"}
+    | {"users", "lazy", "early", "redaction"}
 )
 """What the publisher may use of the builder's package."""
 
-LIBRARIES = {"pydantic": "variables", "pydantic_settings": "variables", "structlog": "log"}
+LIBRARIES = {"pydantic": "reading", "pydantic_settings": "reading", "structlog": "log"}
 HOT = (
     "errors", "values", "users", "streams", "process", "solve", "annotations", "buildkit", "cache",
     "oci",

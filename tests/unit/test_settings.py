@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from plp_builder import settings
+from plp_builder import reading, settings
 from plp_builder.errors import SettingInvalid, SettingNotImplemented
-from plp_builder.settings import VARIABLES, load
+from plp_builder.settings import ALIASES, VARIABLES, load
+from plp_builder.syntax import names
+from plp_builder.syntax.conflicts import conflicts
 from plp_builder.values import AddHost, BuildContext, KeyValue, Mirror, Secret, Ssh, Ulimit
 from tests.corpus.hostile_values import HOSTILE, VERBATIM_PAIRS, Hostile, together
 
@@ -60,8 +61,23 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(AttributeError):
         load({}).target = "other"  # type: ignore[misc]
+
+
+MOSTLY_PLAIN = st.one_of(
+    st.sampled_from(["", ".", "/x", "a b", "1", "auto", "https://u:p@h/x.git"]), st.text()
+)
+
+
+@given(environ=st.dictionaries(st.sampled_from([*VARIABLES, *ALIASES.values()]), MOSTLY_PLAIN))
+def test_what_is_plain_is_read_as_the_library_would(environ: dict[str, str]) -> None:
+    by_library = reading.load_usable(settings.TABLE, environ, conflicts)
+    if names.is_plain(environ):
+        assert by_library.failure is None
+    found = settings.load_usable(environ)
+    assert found[:2] == by_library[:2]
+    assert (found.failure is None) == (by_library.failure is None)
 
 
 @pytest.mark.parametrize(

@@ -191,18 +191,16 @@ def test_an_action_has_an_input_for_every_variable(
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "known"),
+    ("name", "table"),
     [
-        ("build", settings.Settings, settings.VARIABLES),
-        ("publish", publishing.Settings, publishing.VARIABLES),
+        ("build", settings.TABLE),
+        ("publish", publishing.TABLE),
     ],
 )
-def test_an_input_is_described_as_its_variable(
-    name: str, model: type[variables.Model], known: Mapping[str, str]
-) -> None:
+def test_an_input_is_described_as_its_variable(name: str, table: variables.Table[Any]) -> None:
     for variable in listed(name):
         said = inputs(name)[input_of(variable)]["description"]
-        assert said == variables.described(model, known[variable]).meaning
+        assert said == table.described(table.by_name[variable]).meaning
 
 
 @pytest.mark.parametrize("name", ["build", "publish"])
