@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from plp_builder import log
-from plp_builder.cache import merging, read_only, staging
+from plp_builder.cache import merging, mounts, read_only, staging
 from plp_builder.cache.identity import identity
 from plp_builder.cache.staging import Staged
 from plp_builder.cache.verification import RECORD
@@ -118,10 +118,8 @@ class BuildCache:
             if staged and self._unchanged:
                 merging.used(staged, check=self._check, warn=self._warn)
             elif staged:
-                from plp_builder.cache.mounts import store
-
                 # Packed cache mounts lie in the same directory.
-                left = max(0, self._max_size - store.disk_usage(staged.layout.parent))
+                left = max(0, self._max_size - mounts.disk_usage(staged.layout.parent))
                 merging.keep(staged, max_size=left, check=self._check, warn=self._warn)
         finally:
             self.close()

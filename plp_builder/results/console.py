@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from plp_builder.telling import failure, failure_event, headed
 from plp_builder.terminal import human_duration, human_size, printable
@@ -11,8 +11,7 @@ from plp_builder.terminal import human_duration, human_size, printable
 __all__ = ["Success", "failure", "failure_event", "success", "success_event"]
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(NamedTuple):
     """What a build ended with. ``archive`` is None when none was asked for; sizes are bytes."""
 
     seconds: float

@@ -17,6 +17,7 @@ is solved, `store` has the files in the cache, `carrier` does it all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from plp_builder.settings import Settings
 
 
+DIRECTORY = "mounts"
+"""Of the packed mounts, in the portable cache."""
+
+
 class Reach(NamedTuple):
     """A daemon that is ready, and what a solve on it takes.
 
@@ -40,6 +45,15 @@ class Reach(NamedTuple):
     watch: Watch
     environ: Mapping[str, str]
     directory: Path
+
+
+def disk_usage(cache: Path) -> int:
+    """The bytes that all packed mounts take in a cache directory. Never raises."""
+    if not os.path.lexists(cache / "buildkit" / DIRECTORY):
+        return 0
+    from plp_builder.cache.mounts import store
+
+    return store.disk_usage(cache)
 
 
 def carrier_for(settings: Settings, paths: Paths, check: Callable[[], None]) -> Carrier | None:

@@ -20,11 +20,10 @@ from typing import NamedTuple
 from plp_builder.cache import read_only
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.lock import locked, try_lock
+from plp_builder.cache.mounts import DIRECTORY
 from plp_builder.cache.mounts.recipe import ARCHIVE
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
-
-DIRECTORY = "mounts"
 
 _LOCK = ".lock"
 _STAGING = ".staging-"
