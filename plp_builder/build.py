@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
 from plp_builder import run as runs
-from plp_builder.buildkit.daemonless import IDLE_GRACE, Daemon, sweep
+from plp_builder.buildkit.daemonless import IDLE_GRACE, sweep
 from plp_builder.buildkit.options import asked
 from plp_builder.errors import Failure, SettingInvalid, TimedOut, exhausted
 from plp_builder.phases import Phases
@@ -36,10 +36,9 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     try:
         with ExitStack() as stack:
             run = runs.opened(environ, stop, phases, stack)
-            daemon = runs.daemon(run)
             settings = runs.settings(environ)
             phases.since_start("start")
-            outcome = build(run, settings, daemon)
+            outcome = build(run, settings)
         log.debug("phases in seconds", **phases.seconds())
     except Failure as failure:
         return _tell_failure(failure, environ)
@@ -54,11 +53,8 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
     return 0
 
 
-def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
-    """Run one build, from settings to the archive in its place. Raises any Failure.
-
-    ``daemon`` is one in an open room, started or not, or why there is none.
-    """
+def build(run: Run, settings: Settings) -> Success:
+    """Run one build, from settings to the archive in its place. Raises any Failure."""
     from plp_builder import solve
     from plp_builder.output import open_output
     from plp_builder.preflight import inputs
@@ -75,6 +71,7 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     if refused := solve.refusals(settings):
         raise SettingInvalid("a setting cannot be passed on to BuildKit", why=refused)
     options = asked(settings)
+    daemon = run.daemon
     if isinstance(daemon, Failure):
         raise daemon
     output = None
@@ -83,11 +80,10 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     run.choice.choose(settings, paths.cache, options, check)
     daemon.start(options._replace(root=run.choice.root))
 
-    # While the daemon starts there is time for imports, the log and the cache.
+    # While the daemon starts there is time for imports and the cache.
     from datetime import UTC, datetime
 
     from plp_builder.caching import Caching
-    from plp_builder.results.console import Success
     from plp_builder.solving import Solving, keep, solve_image
 
     paths = path_checks.stage(paths, daemon.room.runtime.client)
@@ -97,10 +93,8 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
     request = partial(solve.request, settings, paths, now=datetime.now(UTC), contexts=contexts)
     stdout = output.file.fileno() if output else None
     solving = stack.enter_context(Solving(daemon, settings, run.watch, run.environ, stdout))
-    log.release()
-    sweep(run.environ)
-    gc.enable()
-    model = solve_image(run, options, request, daemon, caching, solving, settings)
+    meanwhile = partial(_meanwhile, run.environ)
+    model = solve_image(run, options, request, daemon, caching, solving, settings, meanwhile)
 
     archive = None
     if output:
@@ -114,6 +108,8 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
         daemon.stop(IDLE_GRACE)
     with suppress(TimedOut), run.phases.part("keep"):
         caching.finish(grown=not model.all_cached)
+    from plp_builder.results.console import Success
+
     if archive and len(settings.image) > 1 and not archive.has_docker_manifest:
         log.warning("only the first name is inside the archive", format="oci", names=settings.image)
     return Success(
@@ -125,6 +121,17 @@ def build(run: Run, settings: Settings, daemon: Daemon | Failure) -> Success:
         steps_cached=model.steps_cached,
         warnings=len(model.warnings),
     )
+
+
+def _meanwhile(environ: Mapping[str, str]) -> None:
+    """What has time until daemon and buildctl are at work, since one waits for them anyway."""
+    log.release()
+    from plp_builder import progress
+    from plp_builder.results import console
+
+    del progress, console  # they are imported, which is all that is wanted
+    sweep(environ)
+    gc.enable()
 
 
 def _announce(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -11,22 +11,26 @@ from plp_builder import log
 from plp_builder.buildkit.daemonless import Daemon
 from plp_builder.buildkit.options import foreseen
 from plp_builder.buildkit.room import ROOT, room
-from plp_builder.cache.choice import Choice
 from plp_builder.errors import Failure
 from plp_builder.phases import Phases
 from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
 
 if TYPE_CHECKING:
+    from plp_builder.cache.choice import Choice
     from plp_builder.preflight.facts import Facts
     from plp_builder.settings import Settings
 
 
 class Run(NamedTuple):
-    """``stack`` ends what the run has begun, in reverse, when its time has come."""
+    """``daemon`` is one in an open room, started or not, or why there is none.
+
+    ``stack`` ends what the run has begun, in reverse, when its time has come.
+    """
 
     environ: Mapping[str, str]
     facts: Facts
+    daemon: Daemon | Failure
     choice: Choice
     watch: Watch
     stack: ExitStack
@@ -34,29 +38,30 @@ class Run(NamedTuple):
 
 
 def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitStack) -> Run:
-    """A run that has looked at the machine, but not yet at its settings."""
+    """A run that has looked at the machine, but not yet at its settings.
+
+    Its daemon starts, if what will be asked of it is known already.
+    """
     watch = stack.enter_context(Watch(stop))
     facts = environment.read_facts(environ)
-    choice = stack.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
-    return Run(environ, facts, choice, watch, stack, phases)
-
-
-def daemon(run: Run) -> Daemon | Failure:
-    """A daemon in an open room, started if what will be asked of it is known already.
-
-    Or the failure, which is told when its turn has come.
-    """
+    outliving = stack.enter_context(ExitStack())
+    daemon: Daemon | Failure
     try:
-        environment.check_environment(run.facts)
-        user = environment.daemon_user(run.facts)
-        made = room(user, run.facts.proc_masks, run.environ)
-        found = run.stack.enter_context(Daemon(made, run.environ, run.watch, _debug_line))
-        options = foreseen(run.environ)
-        if options is not None and run.choice.early(run.environ.get("PLP_CACHE_PATH")):
-            found.expect(options._replace(root=run.choice.root))
-        return found
+        environment.check_environment(facts)
+        user = environment.daemon_user(facts)
+        made = room(user, facts.proc_masks, environ)
+        daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
     except Failure as failure:
-        return failure
+        daemon = failure
+    # While the room is being made; what the choice holds outlives the daemon.
+    from plp_builder.cache.choice import Choice
+
+    choice = outliving.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
+    if isinstance(daemon, Daemon):
+        options = foreseen(environ)
+        if options is not None and choice.early(environ.get("PLP_CACHE_PATH")):
+            daemon.expect(options._replace(root=choice.root))
+    return Run(environ, facts, daemon, choice, watch, stack, phases)
 
 
 def settings(environ: Mapping[str, str]) -> Settings:

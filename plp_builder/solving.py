@@ -14,7 +14,6 @@ from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.cache.mounts import Reach
 from plp_builder.errors import CacheDamaged, CacheNotUsable, DaemonFailure, StateDamaged
 from plp_builder.preflight import environment
-from plp_builder.progress import Model, Progress, create, failure
 
 if TYPE_CHECKING:
     from plp_builder.buildkit.daemonless import Daemon
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from plp_builder.caching import Caching
     from plp_builder.preflight.facts import Facts
     from plp_builder.process import Watch
+    from plp_builder.progress import Model, Progress
     from plp_builder.run import Run
     from plp_builder.settings import Settings
     from plp_builder.solve import SolveRequest
@@ -54,8 +54,13 @@ class Solving:
     def __exit__(self, *_: object) -> None:
         self.end()
 
+    def begin_early(self, request: SolveRequest) -> None:
+        """Call buildctl, if the daemon listens; it may not serve yet. May be called again."""
+        if not self._call and self._daemon.listens():
+            self.begin(request, early=True)
+
     def begin(self, request: SolveRequest, *, early: bool = False) -> None:
-        """Call buildctl; ``early`` for a daemon that listens but may not serve yet."""
+        """Call buildctl; ``early`` for a daemon that may not serve yet."""
         self._call = Call(
             self._daemon.endpoint,
             solve.arguments(request),
@@ -90,6 +95,8 @@ class Solving:
         return code == 0
 
     def _display(self, model: Model, *, quiet: bool) -> Progress:
+        from plp_builder.progress import create
+
         settings = self._settings
         return create(
             "hidden" if quiet and not settings.debug else settings.progress,
@@ -118,11 +125,13 @@ def solve_image(
     caching: Caching,
     solving: Solving,
     settings: Settings,
+    meanwhile: Callable[[], None],
 ) -> Model:
     """Solve for the image; again where only what was kept from earlier builds stood in the way.
 
-    ``request`` makes a request of the cache's imports and the layout to export to. Raises
-    DaemonDied, DaemonNotReady, RootlessNotPermitted, BuildFailed.
+    ``request`` makes a request of the cache's imports and the layout to export to; ``meanwhile``
+    is called while others are at work, in each attempt. Raises DaemonDied, DaemonNotReady,
+    RootlessNotPermitted, BuildFailed.
     """
     phases = run.phases
     reach = reach_of(run, daemon)
@@ -135,11 +144,12 @@ def solve_image(
                 cache_export=caching.export_with_image,
                 layout=caching.layout,
             )
-            if daemon.listens() and not caching.must_settle:
-                solving.begin(wanted, early=True)
-            daemon.ready(settings.start_timeout, caching.end_draft)
+            begin = _nothing if caching.must_settle else partial(solving.begin_early, wanted)
+            begin()
+            meanwhile()
+            daemon.ready(settings.start_timeout, listening=begin, before_another=caching.end_draft)
             _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
-            model = Model()
+            model = new_model()
             with phases.part("settle"):
                 caching.settle(reach)
             with phases.part("solve"):
@@ -159,6 +169,8 @@ def solve_image(
                 raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
             if not caching.gives_up(said):
                 caching.failed(daemon.endpoint)
+                from plp_builder.progress import failure
+
                 raise failure.explain(model, dockerfile=str(settings.dockerfile))
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
@@ -167,6 +179,17 @@ def solve_image(
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))
+
+
+def new_model() -> Model:
+    """What takes up the events of a solve."""
+    from plp_builder.progress import Model
+
+    return Model()
+
+
+def _nothing() -> None:
+    return None
 
 
 def reach_of(run: Run, daemon: Daemon) -> Reach:
@@ -191,7 +214,7 @@ def keep(
             wanted = request(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export
             )
-            said = Model()
+            said = new_model()
             done = solving.finish(wanted, said, quiet=True)
             caching.heard(said.printed)
             if done:

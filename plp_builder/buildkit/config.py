@@ -5,7 +5,7 @@ Format: https://github.com/moby/buildkit/blob/master/docs/buildkitd.toml.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import SettingInvalid
@@ -99,14 +99,25 @@ def with_worker(text: str, machine: str, *, bound: int | None = None) -> str:
         text = "\n".join([*([text] if text else []), "[history]\nmaxEntries = 0\nmaxAge = 1\n"])
     if "worker" in text:
         return text
+    collecting = _collecting(bound) if bound is not None else []
+    return "\n".join([*([text] if text else []), *_workers(machine, collecting)])
+
+
+def platforms(machine: str) -> str:
+    """The defaults for a daemon that is told its platform besides: see `with_worker`.
+
+    Before it reads what it is told it makes defaults of its own, unless it finds some.
+    """
+    return "\n".join(_workers(machine, ()))
+
+
+def _workers(machine: str, collecting: Sequence[str]) -> Iterator[str]:
     platform = _PLATFORMS.get(machine)
-    tables = []
     for worker in _WORKERS:
         lines = [f'platforms = ["{platform}"]'] if platform else []
-        lines += _collecting(bound) if bound is not None and worker == "oci" else []
+        lines += collecting if worker == "oci" else []
         if lines:
-            tables.append("\n".join([f"[worker.{worker}]", *lines, ""]))
-    return "\n".join([*([text] if text else []), *tables])
+            yield "\n".join([f"[worker.{worker}]", *lines, ""])
 
 
 def _collecting(bound: int) -> list[str]:

@@ -12,6 +12,7 @@ import select
 import shlex
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
@@ -38,6 +39,10 @@ LAST_WORDS = 0.1
 
 KEPT_SNAPSHOTTER = "overlayfs"
 """The one that a state is kept for; the slower ones would fill it several times as fast."""
+
+_LISTENS_WITHIN = 0.004
+"""Seconds between two looks whether the daemon listens, which nothing tells; a tenth of what it
+takes from then on until it serves."""
 
 _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
@@ -144,15 +149,21 @@ class Daemon:
         """Whether it can be called already: it listens some time before it serves."""
         return self.room.runtime.has_socket()
 
-    def ready(self, seconds: float, before_another: Callable[[], object] = lambda: None) -> None:
+    def ready(
+        self,
+        seconds: float,
+        *,
+        listening: Callable[[], object] = lambda: None,
+        before_another: Callable[[], object] = lambda: None,
+    ) -> None:
         """Wait for ``READY=1``; try the weaker sandbox where the stronger one is refused.
 
         ``weakened`` then says why, and ``before_another`` was called, since no thread may run
-        while a daemon is started. Raises DaemonNotReady after ``seconds``, or what
-        :func:`explain` makes of a death.
+        while a daemon is started. ``listening`` is called as soon as the daemon can be called.
+        Raises DaemonNotReady after ``seconds``, or what :func:`explain` makes of a death.
         """
         try:
-            self._wait(seconds)
+            self._wait(seconds, listening)
         except RootlessNotPermitted as refused:
             if self.room.sandbox is not Sandbox.PROCESS:
                 raise
@@ -160,7 +171,7 @@ class Daemon:
             self._move(Sandbox.NONE)
             self._order()
             try:
-                self._wait(seconds)
+                self._wait(seconds, listening)
             except RootlessNotPermitted:
                 raise refused from None
             self.weakened = refused.why
@@ -255,8 +266,16 @@ class Daemon:
         except BrokenPipeError:
             pass
 
-    def _wait(self, seconds: float) -> None:
-        if not self._watch.until(lambda: self._ready, seconds=seconds):
+    def _wait(self, seconds: float, listening: Callable[[], object]) -> None:
+        end = time.monotonic() + seconds
+        if self._watch.until(
+            lambda: self._ready or self.listens(),
+            seconds=seconds,
+            tick=lambda: None,
+            interval=_LISTENS_WITHIN,
+        ):
+            listening()
+        if not self._watch.until(lambda: self._ready, seconds=end - time.monotonic()):
             raise DaemonNotReady(
                 f"buildkitd was not ready within PLP_START_TIMEOUT ({seconds:g} s)",
                 why=self.log.text()[-8:] or ["it said nothing"],

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from plp_builder.buildkit import config
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.users import User
@@ -47,6 +49,9 @@ def room(user: User | None, masked: tuple[str, ...], environ: Mapping[str, str])
     place for the directories.
     """
     runtime = create(candidates(environ), user or ROOT)
+    if user:
+        with suppress(OSError):
+            runtime.write_defaults(config.platforms(os.uname().machine), user)
     return Room(runtime, user, sandbox_for(user, masked), by_root=os.geteuid() == 0)
 
 
@@ -102,6 +107,7 @@ def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
     env.setdefault("PATH", os.defpath)
     env["NOTIFY_SOCKET"] = str(room.runtime.notify_socket)
     env["XDG_RUNTIME_DIR"] = str(room.runtime.daemon)
+    env["XDG_CONFIG_HOME"] = str(room.runtime.config_home)
     env["TMPDIR"] = str(room.runtime.daemon)
     # A home of its own: the user's may be missing or closed, and has no say in the build.
     env["HOME"] = str(room.runtime.daemon)

@@ -29,6 +29,7 @@ _NAME_ROOM = len("/plp-daemon-01234567/") + len(SOCKET_NAME)
 
 
 _PATIENCE = 60.0
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
 
 
@@ -70,16 +71,31 @@ class Runtime(NamedTuple):
     def config(self) -> Path:
         return self.daemon / "buildkitd.toml"
 
+    @property
+    def config_home(self) -> Path:
+        """The daemon's XDG_CONFIG_HOME."""
+        return self.daemon
+
     def write_config(self, text: str, user: User) -> None:
         """Make the file ``config``, for ``user`` to read. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(self.config.name, dir_fd=self.handle)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        descriptor = os.open(self.config.name, flags, 0o600, dir_fd=self.handle)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(self.config.name, text, user, self.handle)
+
+    def write_defaults(self, text: str, user: User) -> None:
+        """Make the file in which ``user``'s daemon looks for defaults, below `config_home`.
+
+        Once, before ``user`` can have put anything in its way. Raises OSError.
+        """
+        name = "buildkit"
+        os.mkdir(name, 0o700, dir_fd=self.handle)
+        place = os.open(name, _DIRECTORY, dir_fd=self.handle)
+        try:
+            _write(self.config.name, text, user, place)
             if user.uid != os.geteuid():
-                os.fchown(descriptor, user.uid, user.gid)
+                os.fchown(place, user.uid, user.gid)
+        finally:
+            os.close(place)
 
     def bind_notify_socket(self, listener: unix_socket) -> None:
         """Bind ``notify_socket``; the directory lets nobody but its owner in. Raises OSError."""
@@ -95,6 +111,15 @@ class Runtime(NamedTuple):
     def runc(self) -> Path:
         """Where runc keeps the state of running containers, below XDG_RUNTIME_DIR."""
         return self.daemon / "runc"
+
+
+def _write(name: str, text: str, user: User, place: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=place)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        if user.uid != os.geteuid():
+            os.fchown(descriptor, user.uid, user.gid)
 
 
 def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -146,7 +171,7 @@ def _make(base: Path, user: User) -> Runtime:
         opened.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         daemon.mkdir(0o700)
-        handle = os.open(daemon, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(daemon, _DIRECTORY)
         opened.append(handle)
         runtime = Runtime(client, daemon, lock, handle)
         runtime.state.mkdir(0o700)
@@ -187,7 +212,23 @@ def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
     for descriptor in (runtime.lock, runtime.handle):
         if descriptor >= 0:
             os.close(descriptor)
-    return remove_trees((runtime.client, runtime.daemon), env)
+    directories = runtime.client, runtime.daemon
+    with suppress(OSError):
+        # A state that lies elsewhere leaves a few files, for which no process is worth its start.
+        runtime.state.rmdir()
+        for directory in directories:
+            _remove_few(directory)
+    return remove_trees(directories, env)
+
+
+def _remove_few(directory: Path) -> None:
+    """Remove a directory, following no link whoever puts one there. Raises OSError."""
+    for _, directories, files, place in os.fwalk(directory, topdown=False):
+        for name in files:
+            os.unlink(name, dir_fd=place)
+        for name in directories:
+            os.rmdir(name, dir_fd=place)
+    os.rmdir(directory)
 
 
 def remove_trees(paths: Iterable[Path], env: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import sys
 import time
@@ -79,6 +80,23 @@ def test_ready_is_what_the_daemon_says(fake: Start) -> None:
     with fake(READY + FOREVER) as daemon:
         daemon.start(Options())
         daemon.ready(PATIENCE)
+    gone(daemon)
+
+
+LISTENS = """
+import os, socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(next(word for word in sys.argv if "--addr=" in word).partition("unix://")[2])
+listener.listen()
+listener.accept()
+"""
+
+
+def test_it_can_be_called_before_it_is_ready(fake: Start) -> None:
+    """This one is only ready once somebody has called."""
+    with fake(LISTENS + READY + FOREVER) as daemon, socket.socket(socket.AF_UNIX) as client:
+        daemon.start(Options())
+        daemon.ready(PATIENCE, listening=lambda: client.connect(str(daemon.room.runtime.socket)))
     gone(daemon)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from plp_builder import process
 from plp_builder.buildkit import runtime
 from plp_builder.errors import RootlessNotPermitted
 from plp_builder.users import User
@@ -89,3 +90,46 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
     found = list(runtime.abandoned([base, base / "missing", base]))
     assert [each.client for each in found] == [killed.client]
     os.close(living.lock)
+
+
+def test_defaults_lie_where_the_daemon_looks_for_them(base: Path) -> None:
+    """BuildKit's util/appdefaults: ``$XDG_CONFIG_HOME/buildkit/buildkitd.toml``."""
+    made = runtime.create([base], SELF)
+    made.write_defaults("# text", SELF)
+    assert (made.config_home / "buildkit" / "buildkitd.toml").read_text() == "# text"
+    assert runtime.remove(made, {}) == ()
+
+
+def test_few_files_are_removed_without_a_process(base: Path) -> None:
+    """Also links, which are not followed; the guard of these tests refuses processes."""
+    (base / "kept").mkdir()
+    (base / "kept" / "file").write_text("")
+    made = runtime.create([base], SELF)
+    (made.daemon / "rootlesskit").mkdir()
+    (made.daemon / "rootlesskit" / "api.sock").write_text("")
+    (made.daemon / "rootlesskit" / "link").symlink_to(base / "kept" / "file")
+    assert runtime.remove(made, {}) == ()
+    assert [path.name for path in base.iterdir()] == ["kept"]
+    assert (base / "kept" / "file").exists()
+
+
+def test_a_link_to_a_directory_is_left_to_those_who_know_how(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "kept").mkdir()
+    asked: list[list[str]] = []
+    monkeypatch.setattr(process, "run", lambda command, **_: asked.append(command))
+    made = runtime.create([base], SELF)
+    (made.daemon / "link").symlink_to(base / "kept")
+    assert runtime.remove(made, {})
+    assert asked[0][0] == "rm"
+    assert (base / "kept").exists()
+
+
+def test_a_state_is_removed_by_a_process(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(process, "run", lambda command, **_: asked.append(command))
+    made = runtime.create([base], SELF)
+    (made.state / "file").write_text("")
+    assert runtime.remove(made, {}) == (str(made.client), str(made.daemon))
+    assert [command[0] for command in asked] == ["rm", "rootlesskit"]
