@@ -15,6 +15,11 @@ from plp_builder import early  # noqa: E402
 if __name__ == "__main__":
     early.end_by_signals()
 
+from plp_builder.lazy import lazily  # noqa: E402
+
+# What the standard library imports beside what is needed, and what can wait for the daemon.
+lazily("ipaddress", "json", "locale")
+
 from plp_builder.process import Stop  # noqa: E402
 from plp_builder.streams import run  # noqa: E402
 

@@ -11,13 +11,15 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from plp_builder.redaction import redactor
 from plp_builder.terminal import RESET, Writer, printable
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 EVENT_WIDTH = 24
@@ -28,6 +30,8 @@ _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
 
 
 def _now() -> datetime:
+    from datetime import UTC, datetime
+
     return datetime.now(UTC).astimezone()
 
 
@@ -252,6 +256,8 @@ class _Json:
         self._clock = clock
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        from datetime import UTC
+
         time = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
         first = {
             "timestamp": time.replace("+00:00", "Z"),
