@@ -5,6 +5,7 @@ A field of ``Settings`` bears its variable's name in lower case without ``PLP_``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -59,12 +60,21 @@ OF_PUBLISHER: Final = frozenset(
 )
 """Variables of the sibling image, which one CI job often sets beside ours."""
 
-_SAY_NOTHING: Final = frozenset(
+_TEXTS: Final = frozenset(
     {"PLP_SOURCE_PATH", "PLP_BUILD_PATH", "PLP_CACHE_PATH", "PLP_CONTEXT", "PLP_DOCKERFILE"}
     | {"GIT_REPOSITORY_URL", "GIT_SHA"}
 )
-"""Paths and texts: no daemon differs by them, and no reader refuses one that is plain."""
-
+_WORDS: Final = {
+    "PLP_LOG_FORMAT": ("console", "json"),
+    "PLP_LOG_LEVEL": ("debug", "info", "warning", "error"),
+    "PLP_PROGRESS": ("auto", "plain", "quiet", "rawjson"),
+}
+_IMAGE: Final = "PLP_IMAGE"
+_PART: Final = "[a-z0-9]+(?:[.-][a-z0-9]+)*"
+SIMPLE_IMAGE: Final = re.compile(
+    rf"(?=.{{1,63}}$){_PART}(?:/{_PART}){{0,3}}(?::\w[\w.-]*)?", re.ASCII
+)
+"""Some of the names that are accepted, those that most projects have."""
 _PLAIN_LENGTH: Final = 1000
 _WITHOUT_PREFIX: Final = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
@@ -73,16 +83,20 @@ _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
 
 
 def is_plain(environ: Mapping[str, str]) -> bool:
-    """Whether nothing is set but paths and texts in which nothing can be wrong."""
+    """Whether nothing is set but what no daemon differs by and in which nothing can be wrong."""
     return all(
-        name in OF_PUBLISHER or (name in _SAY_NOTHING and _plain(text))
+        name in OF_PUBLISHER or _is_plain(name, text)
         for name, text in environ.items()
         if text and (name.startswith(naming.PREFIX) or name in _WITHOUT_PREFIX)
     )
 
 
-def _plain(text: str) -> bool:
-    return len(text) <= _PLAIN_LENGTH and text.isprintable()
+def _is_plain(name: str, text: str) -> bool:
+    if name in _TEXTS:
+        return len(text) <= _PLAIN_LENGTH and text.isprintable()
+    if name == _IMAGE:
+        return SIMPLE_IMAGE.fullmatch(text) is not None
+    return text in _WORDS.get(name, ())
 
 
 def not_implemented(environ: Mapping[str, str]) -> list[str]:

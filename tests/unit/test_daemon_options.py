@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 from plp_builder.buildkit.options import Options, asked, foreseen
 from plp_builder.errors import Failure
 from plp_builder.settings import VARIABLES, load
-from plp_builder.syntax.names import NAMES, NOT_IMPLEMENTED, OF_PUBLISHER
+from plp_builder.syntax.names import NAMES, NOT_IMPLEMENTED, OF_PUBLISHER, SIMPLE_IMAGE
 
 KNOWN = (*VARIABLES, *NAMES.aliases.values(), *NOT_IMPLEMENTED)
 """Every variable that the builder reads, by all its names, or refuses."""
 
-EARLY = {name for name in KNOWN if foreseen({name: "x"}) is not None}
+TEXTS = {
+    "PLP_LOG_FORMAT": st.sampled_from(["console", "json", "x", ""]),
+    "PLP_LOG_LEVEL": st.sampled_from(["debug", "info", "warning", "error", "x", ""]),
+    "PLP_PROGRESS": st.sampled_from(["auto", "plain", "quiet", "rawjson", "x", ""]),
+    "PLP_IMAGE": st.from_regex(SIMPLE_IMAGE, fullmatch=True) | st.sampled_from(["f" * 64, "a:1"]),
+}
+PLAIN = {"PLP_LOG_FORMAT": "json", "PLP_LOG_LEVEL": "debug", "PLP_PROGRESS": "plain"}
+EARLY = {name for name in KNOWN if foreseen({name: PLAIN.get(name, "x")}) is not None}
 CONTRACT = {
     "PLP_SOURCE_PATH": "/src",
     "PLP_BUILD_PATH": "/out",
@@ -56,7 +63,11 @@ def test_an_early_daemon_is_the_one_that_the_settings_ask_for(name: str, text: s
         assert asked(load({name: text})) == expected
 
 
-@given(st.dictionaries(st.sampled_from(sorted(EARLY)), st.text() | st.text("x", min_size=1)))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: TEXTS.get(name, st.text() | st.text("x")) for name in sorted(EARLY)}
+    )
+)
 def test_what_may_be_refused_forbids_an_early_start(environ: dict[str, str]) -> None:
     """Whatever is wrong with a setting is told before any daemon runs."""
     if foreseen(environ) is not None:
@@ -79,7 +90,7 @@ def test_every_other_setting_forbids_an_early_start(name: str) -> None:
 
 def test_the_contracts_variables_and_the_siblings_allow_an_early_start() -> None:
     siblings = dict.fromkeys(OF_PUBLISHER, "whatever\n")
-    assert set(CONTRACT) <= EARLY
+    assert {*CONTRACT, *TEXTS} <= EARLY
     assert foreseen({**CONTRACT, **siblings, "PATH": "/bin", "HOME": "/a\nb"}) == Options()
     assert foreseen({}) == Options()
 
