@@ -20,13 +20,15 @@ def machine(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def comparison(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """``FROM scratch`` and one file, whole process, the two sides in turn in one run."""
+    """``FROM scratch`` and one file, whole process, all sides in turn in one run."""
     yield "FROM scratch and one file, whole process, milliseconds: median (middle half)"
-    yield f"{'daemon':<12}{'cache':<8}{'builder':>22}{'upstream script':>22}{'ratio':>8}"
+    head = f"{'daemon':<12}{'cache':<8}{'subject':<10}{'milliseconds':>22}"
+    yield f"{head}{'upstream script':>22}{'ratio':>8}"
     for row in rows:
         builder, upstream = row["builder"], row["upstream"]
         ratio = f"{row['ratio']:.2f}" if row["ratio"] else "none"
-        line = f"{row['variant']:<12}{row['cache']:<8}{_ms(builder):>22}{_ms(upstream):>22}"
+        line = f"{row['variant']:<12}{row['cache']:<8}{row['side']:<10}"
+        line += f"{_ms(builder):>22}{_ms(upstream):>22}"
         failed = row["upstream_failures"]
         yield f"{line}{ratio:>8}" + (f"  (script failed {failed} times)" if failed else "")
 

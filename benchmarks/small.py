@@ -15,7 +15,7 @@ from benchmarks.subjects import Place, Side, Variant
 from scripts.set_up.step import SetupError
 from tests.support.generate import large_layer, many_files
 
-SIDES: tuple[Side, Side] = ("builder", "upstream")
+SIDES: tuple[Side, ...] = ("builder", "portable", "upstream")
 
 
 def variants(user: pwd.struct_passwd | None) -> list[Variant]:
@@ -29,36 +29,40 @@ def variants(user: pwd.struct_passwd | None) -> list[Variant]:
 
 
 def compare(stage: Stage, variant: Variant, rounds: int) -> Iterable[dict[str, Any]]:
-    """Cold and warm builds of both sides, interleaved; who begins changes every round."""
+    """Cold and warm builds of all sides, interleaved; who begins changes every round."""
     context = stage.directory / "one-file"
     if not context.exists():
         shutil.copytree(ROOT / "tests" / "contexts" / "scratch-file", context)
     places = {side: Place.make(stage, variant, side) for side in SIDES}
     runs: dict[tuple[str, Side], list[Run]] = {(c, s): [] for c in ("cold", "warm") for s in SIDES}
     for number in range(rounds):
-        order = SIDES if number % 2 == 0 else SIDES[::-1]
+        first = number % len(SIDES)
+        order = SIDES[first:] + SIDES[:first]
         for side in order:
             places[side].forget()
         for cache in ("cold", "warm"):
             for side in order:
                 runs[cache, side].append(_checked(places[side], context))
     for cache in ("cold", "warm"):
-        builder, upstream = (_seconds(runs[cache, side]) for side in SIDES)
-        yield {
-            "variant": variant.name,
-            "cache": cache,
-            "builder": spread(builder),
-            "upstream": spread(upstream) if upstream else None,
-            "upstream_failures": rounds - len(upstream),
-            "ratio": spread(builder).median / spread(upstream).median if upstream else None,
-        }
+        upstream = _seconds(runs[cache, "upstream"])
+        for side in ("builder", "portable"):
+            ours = spread(_seconds(runs[cache, side]))
+            yield {
+                "variant": variant.name,
+                "cache": cache,
+                "side": side,
+                "builder": ours,
+                "upstream": spread(upstream) if upstream else None,
+                "upstream_failures": rounds - len(upstream),
+                "ratio": ours.median / spread(upstream).median if upstream else None,
+            }
 
 
 def _checked(place: Place, context: Path, *, memory: bool = False) -> Run:
     """A build that left an archive; upstream's script may fail to reach its daemon, ours not."""
     place.archive().unlink(missing_ok=True)
     result = place.build_once(context, memory=memory)
-    if place.side == "builder" and (result.code or not place.archive().stat().st_size):
+    if place.side != "upstream" and (result.code or not place.archive().stat().st_size):
         raise SetupError(f"the builder ended with {result.code}:\n{result.output}")
     return result
 

@@ -1,7 +1,9 @@
 """What is compared: the builder's whole process against upstream's daemonless script.
 
 Both build the same context with the same annotations, import and export the same kind of local
-cache, write a `docker load`-able OCI archive, and begin with a daemon that knows nothing.
+cache, and write a `docker load`-able OCI archive. "builder" is the builder as it comes, which also
+keeps the daemon's state; "portable" has the same caches as the script, and a daemon that begins
+with nothing, too.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Literal
 from benchmarks.measure import Run, run
 from benchmarks.stage import Stage, as_user
 
-Side = Literal["builder", "upstream"]
+Side = Literal["builder", "portable", "upstream"]
 URL = "https://git.example/team/project.git"
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -84,7 +86,7 @@ class Place:
 
     def build_once(self, context: Path, *, memory: bool = False) -> Run:
         """Build the context; what upstream's daemon leaves behind goes after the clock stopped."""
-        command = self._builder() if self.side == "builder" else self._upstream(context)
+        command = self._upstream(context) if self.side == "upstream" else self._builder()
         variant = self.variant.user
         prefix = NOBODY_HAS_SUBORDINATE_IDS if variant is None else as_user(variant)
         result = run(
@@ -107,6 +109,8 @@ class Place:
         }
         if self.side == "upstream":
             return {**env, "BUILDKITD_FLAGS": f"--root={self.state} --containerd-worker=false"}
+        if self.side == "portable":
+            env["PLP_CACHE_STRATEGY"] = "portable"
         return {
             **env,
             "PYTHONPATH": str(self.stage.directory / "package"),

@@ -59,7 +59,8 @@ def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitSt
     choice = outliving.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
     if isinstance(daemon, Daemon):
         options = foreseen(environ)
-        if options is not None and choice.early(environ.get("PLP_CACHE_PATH")):
+        place = environ.get("PLP_CACHE_PATH"), environ.get("PLP_CACHE_STRATEGY")
+        if options is not None and choice.early(*place):
             daemon.expect(options._replace(root=choice.root))
     return Run(environ, facts, daemon, choice, watch, stack, phases)
 

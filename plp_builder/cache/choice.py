@@ -41,6 +41,7 @@ DEFAULT_BOUND = 10_000_000_000
 """What holds where nothing is set, for a daemon that starts before the settings are read: a path,
 and bytes. A test holds both to the settings."""
 
+_WITH_STATE = frozenset({"auto", "state"})
 _ELSEWHERE = "--root", "--oci-worker-snapshotter", "--oci-worker=false", "--containerd-worker=true"
 
 
@@ -73,11 +74,14 @@ class Choice:
             return None
         return Root(found.root, found.tried, room_for(found.directory, self._bound))
 
-    def early(self, cache: str | None) -> bool:
-        """Choose for the default settings, if that can be done at once; whether it was.
+    def early(self, cache: str | None, strategy: str | None = None) -> bool:
+        """Choose for plain settings, if that can be done at once; whether it was.
 
-        ``cache`` is PLP_CACHE_PATH. What is wrong with it is told when its turn has come.
+        ``cache`` is PLP_CACHE_PATH, ``strategy`` PLP_CACHE_STRATEGY. What is wrong with the former
+        is told when its turn has come.
         """
+        if (strategy or "auto") not in _WITH_STATE:
+            return True
         try:
             found, unusable = check_cache(cache or DEFAULT_PATH)
             if found is None or unusable:
@@ -98,7 +102,7 @@ class Choice:
         raises gets out.
         """
         self._bound = settings.cache_max_size
-        if cache is None or settings.cache_strategy not in {"auto", "state"}:
+        if cache is None or settings.cache_strategy not in _WITH_STATE:
             self._drop()
             return
         if not (self.state or self.refusal):

@@ -65,6 +65,7 @@ _TEXTS: Final = frozenset(
     | {"GIT_REPOSITORY_URL", "GIT_SHA"}
 )
 _WORDS: Final = {
+    "PLP_CACHE_STRATEGY": ("auto", "state", "portable", "off"),
     "PLP_LOG_FORMAT": ("console", "json"),
     "PLP_LOG_LEVEL": ("debug", "info", "warning", "error"),
     "PLP_PROGRESS": ("auto", "plain", "quiet", "rawjson"),
@@ -83,7 +84,10 @@ _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
 
 
 def is_plain(environ: Mapping[str, str]) -> bool:
-    """Whether nothing is set but what no daemon differs by and in which nothing can be wrong."""
+    """Whether nothing is set but what asks nothing of the daemon and in which nothing can be wrong.
+
+    Where the daemon keeps its state depends on two of them, PLP_CACHE_PATH and PLP_CACHE_STRATEGY.
+    """
     return all(
         name in OF_PUBLISHER or _is_plain(name, text)
         for name, text in environ.items()

@@ -163,6 +163,21 @@ def test_an_early_choice_that_the_settings_do_not_want_is_given_up(
         assert other.early(str(cache))
 
 
+@pytest.mark.parametrize("strategy", ["portable", "off"])
+def test_an_early_choice_knows_the_strategy(made: Choice, cache: Path, strategy: str) -> None:
+    assert made.early(str(cache), strategy)
+    assert made.root is None
+    choose(made, cache, CACHE_STRATEGY=strategy)
+    assert made.root is None
+    assert not (cache / "state").exists()
+
+
+@pytest.mark.parametrize("strategy", [None, "", "auto", "state"])
+def test_an_early_choice_with_a_state(made: Choice, cache: Path, strategy: str | None) -> None:
+    assert made.early(str(cache), strategy)
+    assert made.root
+
+
 def test_an_early_choice_does_not_wait(made: Choice, facts: Facts, cache: Path) -> None:
     choose(made, cache)
     with Choice(facts, ME) as other:

@@ -20,9 +20,13 @@ TEXTS = {
     "PLP_LOG_FORMAT": st.sampled_from(["console", "json", "x", ""]),
     "PLP_LOG_LEVEL": st.sampled_from(["debug", "info", "warning", "error", "x", ""]),
     "PLP_PROGRESS": st.sampled_from(["auto", "plain", "quiet", "rawjson", "x", ""]),
+    "PLP_CACHE_STRATEGY": st.sampled_from(["auto", "state", "portable", "off", "x", ""]),
     "PLP_IMAGE": st.from_regex(SIMPLE_IMAGE, fullmatch=True) | st.sampled_from(["f" * 64, "a:1"]),
 }
-PLAIN = {"PLP_LOG_FORMAT": "json", "PLP_LOG_LEVEL": "debug", "PLP_PROGRESS": "plain"}
+PLAIN = {
+    "PLP_LOG_FORMAT": "json", "PLP_LOG_LEVEL": "debug", "PLP_PROGRESS": "plain",
+    "PLP_CACHE_STRATEGY": "portable",
+}  # fmt: skip
 EARLY = {name for name in KNOWN if foreseen({name: PLAIN.get(name, "x")}) is not None}
 CONTRACT = {
     "PLP_SOURCE_PATH": "/src",
