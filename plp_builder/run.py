@@ -44,11 +44,11 @@ def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitSt
     """
     watch = stack.enter_context(Watch(stop))
     facts = environment.read_facts(environ)
+    user = environment.daemon_user(facts)
     outliving = stack.enter_context(ExitStack())
     daemon: Daemon | Failure
     try:
         environment.check_environment(facts)
-        user = environment.daemon_user(facts)
         made = room(user, facts.proc_masks, environ)
         daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
     except Failure as failure:
@@ -56,13 +56,21 @@ def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitSt
     # While the room is being made; what the choice holds outlives the daemon.
     from plp_builder.cache.choice import Choice
 
-    choice = outliving.enter_context(Choice(facts, environment.daemon_user(facts) or ROOT))
+    choice = outliving.enter_context(Choice(facts, user or ROOT))
     if isinstance(daemon, Daemon):
-        options = foreseen(environ)
-        place = environ.get("PLP_CACHE_PATH"), environ.get("PLP_CACHE_STRATEGY")
-        if options is not None and choice.early(*place):
-            daemon.expect(options._replace(root=choice.root))
+        try:
+            _expect(daemon, choice, environ)
+        except Failure as failure:
+            daemon = failure
     return Run(environ, facts, daemon, choice, watch, stack, phases)
+
+
+def _expect(daemon: Daemon, choice: Choice, environ: Mapping[str, str]) -> None:
+    """Start the daemon, if what will be asked of it is known already."""
+    options = foreseen(environ)
+    place = environ.get("PLP_CACHE_PATH"), environ.get("PLP_CACHE_STRATEGY")
+    if options is not None and choice.early(*place):
+        daemon.expect(options._replace(root=choice.root))
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
