@@ -35,7 +35,7 @@ import=
 [ ! -e /cache/index.json ] || import=--import-cache=type=local,src=/cache
 exec sh /upstream.sh build --progress=plain --frontend=dockerfile.v0 \\
     --local=context=/source --local=dockerfile=/source --output="$OUTPUT" \\
-    $import --export-cache=type=local,dest=/cache,mode=max
+    $import --export-cache=type=local,dest=/cache,mode=max $FURTHER
 """
 _READY = re.compile(r'"event":"daemon ready".*"seconds":([\d.]+)')
 

@@ -3,6 +3,7 @@
 From `docker run` to its exit: cold, unchanged and with a code change, with the cache on a directory
 of the host and on a named volume. The shell side is upstream's buildctl-daemonless.sh in the same
 image, with import and export of a local cache on a directory of the host. The sides take turns.
+Base images and packages come from loopback, for which the containers have the host's network.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.container import SHELL
 from benchmarks.measure import spread
+from benchmarks.rebuild.contest import served_inputs
 from benchmarks.rebuild.workloads import FIRST, WORKLOADS, Workload, prepare
 from benchmarks.stage import UPSTREAM, upstream_module
 from benchmarks.subjects import SHA, URL
@@ -30,7 +34,15 @@ from tests.support.engine import Engine
 
 SIDES = ("directory", "volume", "shell")
 SCENARIOS = ("cold", "unchanged", "code")
-_WITHOUT_BASE = [workload.name for workload in WORKLOADS if not workload.base]
+_NAMES = [workload.name for workload in WORKLOADS if not workload.mounts]
+
+
+class Served(NamedTuple):
+    """The addresses of a registry with base images and of a proxy with packages."""
+
+    registry: str
+    proxy: str
+
 
 Times = dict[tuple[str, str, str], list[float]]
 
@@ -38,18 +50,24 @@ Times = dict[tuple[str, str, str], list[float]]
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.container_rebuild")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workloads", nargs="+", choices=_WITHOUT_BASE, default=_WITHOUT_BASE)
+    parser.add_argument("--workloads", nargs="+", choices=_NAMES, default=_NAMES)
     parser.add_argument("--json", type=Path, help="also write the seconds to this file")
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="plp-bench-", dir="/var/tmp"))
     times: Times = {}
     try:
-        with engine.available(work) as running:
+        with ExitStack() as stack:
+            running = stack.enter_context(engine.available(work))
             image = containers.load(running, Wanted("builder"))
             shutil.copy(upstream_module() / UPSTREAM, work / "upstream.sh")
-            for workload in WORKLOADS:
-                if workload.name in options.workloads:
-                    _measure(running, image, work, workload, options.rounds, times)
+            wanted = [each for each in WORKLOADS if each.name in options.workloads]
+            served = None
+            if any(each.base for each in wanted):
+                registry, packages = stack.enter_context(served_inputs(work))
+                served = Served(registry, packages.address)
+            for workload in wanted:
+                use = served if workload.base else None
+                _measure(running, image, work, workload, options.rounds, use, times)
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
@@ -63,7 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    running: Engine, image: str, work: Path, workload: Workload, rounds: int, times: Times
+    running: Engine,
+    image: str,
+    work: Path,
+    workload: Workload,
+    rounds: int,
+    served: Served | None,
+    times: Times,
 ) -> None:
     home = work / workload.name
     home.mkdir()
@@ -72,6 +96,8 @@ def _measure(
         for name in ("build", "cache"):
             (home / f"{name}-{side}").mkdir()
             os.chown(home / f"{name}-{side}", 1000, 1000)
+    if served:  # so that nobody waits for packages that the proxy has not got yet
+        _run(running, image, work, home, "directory", f"{home}/cache-directory", served)
     volumes = [f"{work.name}-{workload.name}-{number}" for number in range(rounds)]
     try:
         for number in range(rounds):
@@ -87,7 +113,7 @@ def _measure(
                 for side in order:
                     os.sync()
                     volume = volumes[number] if side == "volume" else f"{home}/cache-{side}"
-                    took = _run(running, image, work, home, side, volume)
+                    took = _run(running, image, work, home, side, volume, served)
                     times.setdefault((workload.name, scenario, side), []).append(took)
                     print(f"{workload.name} {scenario:<10}{side:<10}{took:8.2f}", file=sys.stderr)
     finally:
@@ -95,10 +121,18 @@ def _measure(
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _run(running: Engine, image: str, work: Path, home: Path, side: str, cache: str) -> float:
+def _run(
+    running: Engine,
+    image: str,
+    work: Path,
+    home: Path,
+    side: str,
+    cache: str,
+    served: Served | None,
+) -> float:
     archive = home / f"build-{side}/container-image.tar"
     words = ["docker", *(["--host", running.host] if running.host else [])]
-    words += ["run", "--rm", "--privileged", "--network=none"]
+    words += ["run", "--rm", "--privileged", f"--network={'host' if served else 'none'}"]
     words += ["-v", f"{home}/source:/source:ro", "-v", f"{home}/build-{side}:/build"]
     if side == "shell":
         annotations = ("source=" + URL, "revision=" + SHA, "created=2000-01-01T00:00:00Z")
@@ -106,10 +140,23 @@ def _run(running: Engine, image: str, work: Path, home: Path, side: str, cache: 
         output += [f"annotation.org.opencontainers.image.{text}" for text in annotations]
         words += ["--user", "1000:1000", "-v", f"{work}/upstream.sh:/upstream.sh:ro"]
         words += ["-v", f"{cache}:/cache", "-e", f"OUTPUT={','.join(output)}"]
-        words += ["-e", "BUILDKITD_FLAGS=--root=/var/tmp/state"]
+        flags = "--root=/var/tmp/state"
+        if served:
+            (work / "buildkitd.toml").write_text(
+                f'[registry."docker.io"]\nmirrors = ["{served.registry}"]\n'
+                f'[registry."{served.registry}"]\nhttp = true\n'
+            )
+            flags += " --config=/buildkitd.toml"
+            words += ["-v", f"{work}/buildkitd.toml:/buildkitd.toml:ro"]
+            words += ["-e", f"FURTHER=--opt=build-arg:http_proxy={served.proxy}"]
+        words += ["-e", f"BUILDKITD_FLAGS={flags}"]
         words += ["-e", "BUILDCTL_CONNECT_RETRIES_MAX=100", "--entrypoint=sh", image, "-c", SHELL]
     else:
         words += ["-v", f"{cache}:/tmp/cache"]
+        if served:
+            words += ["-e", f"PLP_REGISTRY_MIRRORS=docker.io={served.registry}"]
+            words += ["-e", f"PLP_INSECURE_REGISTRIES={served.registry}"]
+            words += ["-e", f"PLP_BUILD_ARGS=http_proxy={served.proxy}"]
         words += ["-e", f"GIT_REPOSITORY_URL={URL}", "-e", f"GIT_SHA={SHA}", image]
     began = time.perf_counter()
     done = subprocess.run(words, check=False, capture_output=True, text=True)

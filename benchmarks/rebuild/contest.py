@@ -52,8 +52,7 @@ def compare(
         served: Packages | None = None
         if "kaniko" in names or any(workload.base for workload in workloads):
             try:
-                images = stack.enter_context(_images(directory))
-                served = stack.enter_context(packages.serving(cache_home() / "benchmarks"))
+                images, served = stack.enter_context(served_inputs(directory))
                 around = around._replace(registry=images, proxy=served.address)
             except (SetupError, OSError) as error:
                 left_out = [workload for workload in workloads if workload.base]
@@ -104,12 +103,18 @@ def _peers(
 
 
 @contextmanager
-def _images(directory: Path) -> Iterator[str]:
-    """The address of a registry with the base images. SetupError where there cannot be one."""
+def served_inputs(directory: Path) -> Iterator[tuple[str, Packages]]:
+    """The address of a registry with the base images, and a proxy with packages.
+
+    SetupError or OSError where there cannot be one.
+    """
     if os.geteuid() != 0:
         raise SetupError("the base images are made by root")
     try:
-        with registry.with_base_images(directory) as running:
-            yield running.address
+        with (
+            registry.with_base_images(directory) as running,
+            packages.serving(cache_home() / "benchmarks") as served,
+        ):
+            yield running.address, served
     except pytest.skip.Exception as error:
         raise SetupError(str(error)) from error
