@@ -26,7 +26,7 @@ EVENT_WIDTH = 24
 MAX_DEPTH = 5
 
 _COLOURS = {"debug": "\x1b[90m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
-_PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
+_PLAIN_VALUE = r"[^\s\"'=\\]+"
 
 
 def _now() -> datetime:
@@ -292,6 +292,6 @@ def _value(value: object) -> str:
     if isinstance(value, bool) or value is None or isinstance(value, (list, dict)):
         return printable(json.dumps(value, ensure_ascii=False))
     text = str(value)
-    if _PLAIN_VALUE.fullmatch(text):
+    if re.fullmatch(_PLAIN_VALUE, text):
         return printable(text)
     return printable(json.dumps(text, ensure_ascii=False))

@@ -17,8 +17,8 @@ MAX_CODED = 8 << 10
 """Longer secrets, and files of more lines, are looked for as they are and in JSON alone: what
 quotes them in other ways does not quote that much."""
 
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>]*@")
-_ESCAPED = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}))")
+_USER_INFO = r"(?<=://)[^/?#\s\"'<>]*@"
+_ESCAPED = r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}))"
 _ALWAYS_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _SAFE_IN_ADDRESSES = ("", "/", "/$&+=:@", "$&+,;=", "!'()*")
 """What else stays as it is: by RFC 3986, in paths, in Go's paths and user infos, in JavaScript."""
@@ -58,7 +58,7 @@ def redactor(secrets: Iterable[str] = ()) -> Callable[[str], str]:
         if any(map(text.__contains__, known)):
             pattern = pattern or re.compile("|".join(map(re.escape, known)))
             text = pattern.sub(HIDDEN, text)
-        return _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
+        return re.sub(_USER_INFO, f"{HIDDEN}@", text) if "://" in text else text
 
     def visibly(line: str) -> str:
         for other in _other_looks(line):
@@ -80,7 +80,7 @@ def _other_looks(line: str) -> Iterator[str]:
     """``line`` without what cannot be seen, and without that which is only spelt out."""
     if not line.isprintable():
         yield _seen(line)
-    if "\\" in line and (unescaped := _ESCAPED.sub(_character, line)) != line:
+    if "\\" in line and (unescaped := re.sub(_ESCAPED, _character, line)) != line:
         yield _seen(unescaped)
 
 

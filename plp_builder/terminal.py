@@ -13,8 +13,9 @@ from typing import Protocol
 
 RESET = "\x1b[0m"
 
-_SGR = re.compile(r"\x1b\[[0-9;:]*m")
-_ESCAPE = re.compile(
+# Patterns of which a run that begins needs none are compiled, by `re` itself, when they are used.
+_SGR = r"\x1b\[[0-9;:]*m"
+_ESCAPE = (
     r"\x1b(?:"
     r"\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor, erase (ECMA-48 §5.4)
     r"|\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, clipboard
@@ -23,9 +24,7 @@ _ESCAPE = re.compile(
     r")"
     r"|\x9b[0-?]*[ -/]*[@-~]?"  # CSI as one C1 character
 )
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_UNSAFE = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def printable(text: str, *, colour: bool = False) -> str:
@@ -36,10 +35,10 @@ def printable(text: str, *, colour: bool = False) -> str:
     if text.isprintable():
         return text
     if not colour or "\x1b[" not in text:
-        return _UNSAFE.sub("", _ESCAPE.sub("", text))
+        return re.sub(_UNSAFE, "", re.sub(_ESCAPE, "", text))
     parts: list[str] = []
     end = 0
-    for code in _SGR.finditer(text):
+    for code in re.finditer(_SGR, text):
         parts += (printable(text[end : code.start()]), code.group())
         end = code.end()
     parts.append(printable(text[end:]))

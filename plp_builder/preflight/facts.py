@@ -18,7 +18,7 @@ CAP_SYS_ADMIN = 21
 _DAEMON_TOOLS = ("buildkitd", "rootlesskit", "buildkit-runc", "runc")
 """What the daemon's user runs."""
 
-_HARMLESS = re.compile(r"/proc/(sys/fs/binfmt_misc|fs/nfsd|fs/nfs|openprom|xen)$")
+_HARMLESS = r"/proc/(sys/fs/binfmt_misc|fs/nfsd|fs/nfs|openprom|xen)$"
 """Mount points that the kernel itself keeps empty: what lies on them hides nothing."""
 
 _TOOLS = (
@@ -200,7 +200,7 @@ def parse_proc_masks(mountinfo: str) -> tuple[str, ...]:
         if point == "/proc":
             visible = kind == ["proc"] and root == "/" and "ro" not in options
             masked.clear()
-        elif point.startswith("/proc/") and not _HARMLESS.match(point):
+        elif point.startswith("/proc/") and not re.match(_HARMLESS, point):
             masked.append(point)
     return tuple(masked) if visible else ("/proc", *masked)
 

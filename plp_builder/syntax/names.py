@@ -72,10 +72,8 @@ _WORDS: Final = {
 }
 _IMAGE: Final = "PLP_IMAGE"
 _PART: Final = "[a-z0-9]+(?:[.-][a-z0-9]+)*"
-SIMPLE_IMAGE: Final = re.compile(
-    rf"(?=.{{1,63}}$){_PART}(?:/{_PART}){{0,3}}(?::\w[\w.-]*)?", re.ASCII
-)
-"""Some of the names that are accepted, those that most projects have."""
+SIMPLE_IMAGE: Final = rf"(?=.{{1,63}}$){_PART}(?:/{_PART}){{0,3}}(?::\w[\w.-]*)?"
+"""Some of the names that are accepted, those that most projects have: an ASCII pattern."""
 _PLAIN_LENGTH: Final = 1000
 _WITHOUT_PREFIX: Final = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
@@ -99,7 +97,7 @@ def _is_plain(name: str, text: str) -> bool:
     if name in _TEXTS:
         return len(text) <= _PLAIN_LENGTH and text.isprintable()
     if name == _IMAGE:
-        return SIMPLE_IMAGE.fullmatch(text) is not None
+        return re.fullmatch(SIMPLE_IMAGE, text, re.ASCII) is not None
     return text in _WORDS.get(name, ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ TEXTS = {
     "PLP_LOG_LEVEL": st.sampled_from(["debug", "info", "warning", "error", "x", ""]),
     "PLP_PROGRESS": st.sampled_from(["auto", "plain", "quiet", "rawjson", "x", ""]),
     "PLP_CACHE_STRATEGY": st.sampled_from(["auto", "state", "portable", "off", "x", ""]),
-    "PLP_IMAGE": st.from_regex(SIMPLE_IMAGE, fullmatch=True) | st.sampled_from(["f" * 64, "a:1"]),
+    "PLP_IMAGE": st.from_regex(re.compile(SIMPLE_IMAGE, re.ASCII), fullmatch=True)
+    | st.sampled_from(["f" * 64, "a:1"]),
 }
 PLAIN = {
     "PLP_LOG_FORMAT": "json", "PLP_LOG_LEVEL": "debug", "PLP_PROGRESS": "plain",
