@@ -11,6 +11,9 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+DIRECTORY = ".trial"
+"""Where it is made, below the root; it is gone afterwards, unless somebody is killed."""
+
 _MARK = "plp: this directory cannot carry the daemon's state: "
 _LONGEST_REASON = 300
 
@@ -38,7 +41,7 @@ def script(root: Path, *, rootless: bool) -> str:
     ``volatile`` is known, too: the end of this one does not wait until the disk has all else.
     """
     options = "userxattr,volatile," if rootless else ""
-    return _SCRIPT.format(place=shlex.quote(f"{root}/.trial"), mark=_MARK, options=options)
+    return _SCRIPT.format(place=shlex.quote(f"{root}/{DIRECTORY}"), mark=_MARK, options=options)
 
 
 def refusal(log: Iterable[str]) -> str:

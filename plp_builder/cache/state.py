@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plp_builder.buildkit.damage import lacks_room, why_unsound
+from plp_builder.buildkit.trial import DIRECTORY as TRIAL
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
 from plp_builder.cache.growth import Growth
@@ -174,6 +175,13 @@ class State:
                     os.close(descriptor)
             (self.directory / _USED).unlink(missing_ok=True)
 
+    def _holds_something(self) -> bool:
+        """Whether a daemon has left anything; one that ends in order takes its lock away."""
+        try:
+            return any(name != TRIAL for name in os.listdir(self.root))  # noqa: PTH208 - names
+        except OSError:
+            return True
+
     def _databases(self) -> Iterator[Path]:
         for pattern in _DATABASES:
             yield from self.root.glob(pattern)
@@ -215,7 +223,7 @@ class State:
             if user.uid != os.geteuid():
                 os.chown(made, user.uid, user.gid)
             made.rename(self.root)
-        self.warm = (self.root / _DAEMON_LOCK).exists() if os.geteuid() in {0, user.uid} else True
+        self.warm = self._holds_something()
         self.growth.begin(empty=not self.warm)
 
 

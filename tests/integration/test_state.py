@@ -77,6 +77,34 @@ def test_a_wrong_dockerfile_costs_the_state_nothing(kept: Kept) -> None:
     assert cached(kept.run()) == STEPS
 
 
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_a_build_that_ends_early_leaves_a_state_that_is_known_to_be_one(
+    kept: Kept, how: str
+) -> None:
+    """Its daemon has ended in order. Nothing that it has copied may be taken for unknown."""
+    dockerfile = kept.place.source / "Dockerfile"
+    good = dockerfile.read_text()
+    kept.change("one")
+    kept.run()
+    code = kept.place.source / "code"
+    times = code.stat()
+    dockerfile.write_text(good + 'RUN ["/bin/busybox", "sh", "-c", "sleep 600; false"]\n')
+    if how == "failed":
+        dockerfile.write_text(good + 'RUN ["/bin/busybox", "false"]\n')
+        assert kept.start().wait().code == 1
+    else:
+        run = kept.start()
+        run.wait_for("sleep 600")
+        run.send(signal.SIGTERM)
+        assert run.wait().code == 143
+    dockerfile.write_text(good)
+    code.write_text("two")
+    os.utime(code, ns=(times.st_atime_ns, times.st_mtime_ns))
+    result = kept.run()
+    assert "cache=state" in result.output
+    assert digest(kept.place.archive) == kept.cold()
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Another build, as its lock shows it."""

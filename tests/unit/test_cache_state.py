@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from plp_builder.buildkit import trial
 from plp_builder.cache import state
 from plp_builder.cache.lock import LockNotFreeError
 from plp_builder.cache.state import Maker, State, not_carried, opened
@@ -89,6 +90,23 @@ def test_the_next_build_finds_what_the_daemon_left(cache: Path) -> None:
         assert (found.warm, found.tried) == (True, True)
         assert (found.root / "cache.db").read_text() == "kept"
         assert found.remnants() == ()
+
+
+def test_a_daemon_that_ended_in_order_has_taken_its_lock_away(cache: Path) -> None:
+    build(cache)
+    (cache / "state/1/root/buildkitd.lock").unlink()
+    with used(cache) as found:
+        found.prepare()
+        assert found.warm
+
+
+def test_a_trial_that_was_killed_is_no_daemon(cache: Path) -> None:
+    with used(cache) as found:
+        found.prepare()
+        (found.root / trial.DIRECTORY).mkdir()
+    with used(cache) as found:
+        found.prepare()
+        assert not found.warm
 
 
 def test_what_it_depends_on_may_not_change(cache: Path) -> None:
