@@ -123,7 +123,8 @@ class Caching:
         """Which cache it is, in one word."""
         if self.state:
             return "state" if self.state.warm else "state, empty"
-        return "off" if self._settings.cache_strategy == "off" else "portable"
+        none = self._settings.cache_strategy == "off" or self._paths.cache is None
+        return "off" if none else "portable"
 
     def begin(self, request: SolveRequest) -> None:
         """Look at what there is, before each attempt to solve ``request``.

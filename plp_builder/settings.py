@@ -149,7 +149,8 @@ class Settings(NamedTuple):
     cache_mode: Annotated[
         str, _CACHE("keep the result's layers (min) or all (max)", one_of("min", "max"))] = "max"
     cache_max_size: Annotated[
-        int, _CACHE("bound on what is kept", parse_size, default="10GB")] = 10_000_000_000
+        int, _CACHE("bound on what is kept, for each of the two", parse_size, default="10GB"),
+    ] = 10_000_000_000
     cache_lock_timeout: Annotated[
         float, _CACHE("wait for a state that another build uses; 0: do not wait",
                       partial(parse_duration, zero=True), default="10m")] = 600.0

@@ -82,7 +82,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     os.umask(os.umask(0o077) & 0o077)
     try:
         code = main()
-    except OSError as error:  # print() of --help or --version into a full or broken stream
+    except BrokenPipeError:  # a reader of --help or --version that has seen enough
+        code = 1
+    except OSError as error:  # the same into a full stream
         code = 1
         failure = exhausted(error) or Failure(str(error))
         with suppress(OSError, ValueError):

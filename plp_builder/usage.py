@@ -25,6 +25,9 @@ An empty variable is not set. Booleans take true/false, 1/0, yes/no, on/off; siz
 def text() -> str:
     """All variables in groups, with default and meaning, in at most 100 columns."""
     lines = [*_HEAD.format(version=__version__).splitlines(), *manual.table(TABLE)]
-    later = wrap(f"Not in this version: {', '.join(NOT_IMPLEMENTED)}.", manual.WIDTH)
+    later = wrap(
+        f"Not in this version: {', '.join(NOT_IMPLEMENTED)}, the outputs registry and rootfs.",
+        manual.WIDTH,
+    )
     codes = "Exit codes: 0 success, 1 failure, 143 after SIGTERM, 130 after SIGINT."
     return "\n".join([*lines, "", *later, codes])

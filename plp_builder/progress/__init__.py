@@ -102,6 +102,7 @@ class _Watch:
         self._sink = sink
         self._ended: Step | None = None
         self._ended_at = 0.0
+        self._at_hand: set[Step] = set()
 
     def feed(self, line: bytes, now: float) -> None:
         for event in parse(line):
@@ -137,7 +138,11 @@ class _Watch:
     def _settle(self, now: float) -> None:
         if self._ended is not None:
             step, self._ended = self._ended, None
-            self._sink.show(Finished(step), now)
+            # One that was told as cached ends once more when its layers have been fetched.
+            if not (step.cached and step in self._at_hand):
+                self._sink.show(Finished(step), now)
+            if step.cached:
+                self._at_hand.add(step)
 
 
 class _Warnings:

@@ -53,6 +53,21 @@ def test_a_build_whose_reader_goes_away_succeeds(workspace: MakeWorkspace) -> No
     assert (place.root / "code").read_text() == "0\n"
 
 
+def test_a_reader_that_has_seen_enough_of_the_help_hears_no_complaint(
+    workspace: MakeWorkspace,
+) -> None:
+    words, env = command(simple(workspace), "--help")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            words, cwd=ROOT, env=env, stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_what_was_asked_for_and_could_not_be_written_is_a_failure(
     workspace: MakeWorkspace,
 ) -> None:

@@ -116,6 +116,16 @@ def test_a_cached_step_that_is_fetched() -> None:
     ]
 
 
+def test_a_cached_step_is_told_once_though_it_is_fetched_later() -> None:
+    console = Console()
+    again = {"started": moment(0), "completed": moment(0), "cached": True}
+    console.feed(0, vertex("v", "[1/1] RUN a", **again))
+    assert console.tick(1) == ["#1 CACHED"]
+    fetched = vertex("v", "[1/1] RUN a", started=moment(1), completed=moment(2), cached=True)
+    console.feed(2, fetched)
+    assert console.tick(3) == []
+
+
 def test_an_end_that_is_taken_back_is_not_told() -> None:
     """BuildKit completes a step for an instant and begins it again."""
     console = Console()
