@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ from plp_builder.buildkit.options import asked
 from plp_builder.errors import Failure, SettingInvalid, TimedOut, exhausted
 from plp_builder.phases import Phases
 from plp_builder.process import Stop
+
+SILENCE = 0.5
+"""Seconds after which the log does not wait any longer for a moment in which it costs nothing."""
 
 if TYPE_CHECKING:
     from plp_builder.results.console import Success
@@ -86,6 +89,8 @@ def build(run: Run, settings: Settings) -> Success:
     from plp_builder.caching import Caching
     from plp_builder.solving import Solving, keep, solve_image
 
+    check = _checking(check)
+
     paths = path_checks.stage(paths, daemon.room.runtime.client)
     caching = stack.enter_context(
         Caching(run.choice, settings, paths, run.environ, daemon.room.uids, output, check)
@@ -121,6 +126,18 @@ def build(run: Run, settings: Settings) -> Success:
         steps_cached=model.steps_cached,
         warnings=len(model.warnings),
     )
+
+
+def _checking(check: Callable[[], None]) -> Callable[[], None]:
+    """The same, and where it takes long what there is to tell is told meanwhile."""
+    began = time.monotonic()
+
+    def checked() -> None:
+        if time.monotonic() - began > SILENCE:
+            log.release()
+        check()
+
+    return checked
 
 
 def _meanwhile(environ: Mapping[str, str]) -> None:

@@ -79,7 +79,9 @@ class Caching:
         self._copies: Copies | None = None
         self._forgetting: Begun | None = None
         self._is_exported = False
-        self._said = False
+        self._was_exported = False
+        # Nothing that somebody might want to hide is left in the daemon's records.
+        self._said = bool(settings.build_args)
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +145,10 @@ class Caching:
             except OSError as error:
                 raise state.not_carried(error) from None
             self._begin_draft(request)
+        if self.state:
+            # Until it has been exported, whatever ends this build.
+            self._was_exported = self.state.is_exported(self._tag)
+            self.state.not_exported(self._tag)
         if self._takes_part:
             self._open_portable()
             assert self._portable  # noqa: S101 - for the type checker
@@ -177,6 +183,10 @@ class Caching:
         if self._images:
             self._images.doubt()
         return True
+
+    def is_too_full(self, said: str) -> bool:
+        """Whether the daemon ``said`` that it lacks the room to go on, where its state is kept."""
+        return self.state is not None and damage.stops_for_lack_of_room(said)
 
     def is_blamed(self, said: str) -> bool:
         """Whether what a daemon ``said`` of a failed solve speaks of its state."""
@@ -241,9 +251,9 @@ class Caching:
         if found:
             if self._settings.cache_strategy == "state":
                 return False
-            if not all_cached:
-                found.not_exported(self._tag)
-            elif found.is_exported(self._tag) and self._has_entry():
+            is_new = self._is_exported or not (all_cached and self._was_exported)
+            if not is_new and self._has_entry():
+                self.exported()
                 return False
         self._open_portable()
         assert self._portable  # noqa: S101 - for the type checker
@@ -289,10 +299,10 @@ class Caching:
     def forget(self, endpoint: Endpoint) -> None:
         """Have the daemon forget what steps have said, while other things happen. Never raises.
 
-        Once nothing else is solved. Where nothing was said, the next daemon forgets that the
-        build was when it starts.
+        Once nothing else is solved, and only where something was said, or where many records wait.
         """
-        if self.state and self._said and not self._forgetting:
+        found = self.state
+        if found and (self._said or found.records.due) and not self._forgetting:
             with suppress(Failure):
                 self._forgetting = pruning.histories(endpoint, self._env)
 
@@ -314,6 +324,8 @@ class Caching:
             self._forgotten()
         except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
             log.warning("the daemon's state could not be tidied up", reason=str(error))
+        else:
+            self.state.ended()
 
     def failed(self, endpoint: Endpoint) -> None:
         """The solve has failed for good: what it made may be of use to the next one."""
@@ -354,6 +366,8 @@ class Caching:
         begun, self._forgetting = self._forgetting, None
         if begun:
             pruning.finish(begun)
+            if self.state:
+                self.state.records.forgotten()
 
     @property
     def _takes_part(self) -> bool:

@@ -17,6 +17,7 @@ from threading import RLock
 from types import ModuleType
 
 _loading = RLock()
+_executing: list[ModuleType] = []
 
 
 class _NotYetExecuted(ModuleType):
@@ -29,6 +30,8 @@ class _NotYetExecuted(ModuleType):
     def __getattr__(self, name: str) -> object:
         with _loading:
             if type(self) is _NotYetExecuted:
+                if self in _executing:  # by this thread: the others wait
+                    raise AttributeError(name)
                 _execute(self)
         return getattr(self, name)
 
@@ -37,7 +40,7 @@ def _execute(module: ModuleType) -> None:
     spec = module.__spec__
     if spec is None or spec.loader is None:  # pragma: no cover - lazily() makes none of these
         raise ImportError(module.__name__)
-    module.__class__ = ModuleType
+    _executing.append(module)
     if spec.submodule_search_locations is not None:
         module.__path__ = spec.submodule_search_locations
     try:
@@ -45,6 +48,9 @@ def _execute(module: ModuleType) -> None:
     except BaseException:
         sys.modules.pop(module.__name__, None)
         raise
+    finally:
+        _executing.remove(module)
+        module.__class__ = ModuleType
 
 
 def lazily(*names: str) -> None:

@@ -12,7 +12,13 @@ from plp_builder import log, solve
 from plp_builder.buildkit.buildctl import Call
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.cache.mounts import Reach
-from plp_builder.errors import CacheDamaged, CacheNotUsable, DaemonFailure, StateDamaged
+from plp_builder.errors import (
+    CacheDamaged,
+    CacheNotUsable,
+    DaemonFailure,
+    StateDamaged,
+    StateNotCarried,
+)
 from plp_builder.preflight import environment
 
 if TYPE_CHECKING:
@@ -167,6 +173,10 @@ def solve_image(
             said = "\n".join(model.texts)
             if caching.is_blamed(said):
                 raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
+            if caching.is_too_full(said):
+                raise StateNotCarried(
+                    "The daemon's state cannot be kept", why=list(model.texts)[-1:]
+                )
             if not caching.gives_up(said):
                 caching.failed(daemon.endpoint)
                 from plp_builder.progress import failure

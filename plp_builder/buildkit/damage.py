@@ -79,6 +79,8 @@ _BLAMED = (
     r"failed to (?:create|delete) lease|lease \S+: not found|failed to add \w+ \S+ to lease",
 )
 
+_STEP_FAILED = "did not complete successfully"
+
 _CRASHED = r"(?m)panic: |fatal error: |^fatal: |unexpected fault address|SIGBUS|SIGSEGV"
 """A program in Go that ran into what it never expected."""
 
@@ -96,8 +98,7 @@ def blames_state(text: str) -> bool:
     where there is none. False for what the user's own step, Dockerfile, network or full disk has
     brought about, and for words that are not known.
     """
-    _, mark, last = f"\n{text}".partition("\nerror: ")
-    words = re.sub(_COMMAND, "process did not complete successfully", last if mark else text)
+    words = _last_words(text)
     if re.search(_ELSEWHERE, words):
         return False
     return any(re.search(f"(?s){pattern}", words) for pattern in _BLAMED)
@@ -112,6 +113,17 @@ def blames_state_of_death(text: str, *, ready: bool) -> bool:
     if re.search(_CRASHED, text) and not re.search(f"(?i){_RESOURCES}", text):
         return True
     return not ready and not re.search(_NOT_STARTED, text)
+
+
+def stops_for_lack_of_room(text: str) -> bool:
+    """Whether buildctl's last words tell that BuildKit itself, and no step, found the disk full."""
+    words = _last_words(text)
+    return _STEP_FAILED not in words and lacks_room(words)
+
+
+def _last_words(text: str) -> str:
+    _, mark, last = f"\n{text}".partition("\nerror: ")
+    return re.sub(_COMMAND, f"process {_STEP_FAILED}", last if mark else text)
 
 
 def lacks_room(text: str) -> bool:

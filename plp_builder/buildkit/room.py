@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -48,10 +47,8 @@ def room(user: User | None, masked: tuple[str, ...], environ: Mapping[str, str])
     ``masked`` are the hidden parts of /proc. Raises RootlessNotPermitted when there is no
     place for the directories.
     """
-    runtime = create(candidates(environ), user or ROOT)
-    if user:
-        with suppress(OSError):
-            runtime.write_defaults(config.platforms(os.uname().machine), user)
+    defaults = config.platforms(os.uname().machine) if user else ""
+    runtime = create(candidates(environ), user or ROOT, defaults)
     return Room(runtime, user, sandbox_for(user, masked), by_root=os.geteuid() == 0)
 
 

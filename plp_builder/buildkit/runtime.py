@@ -76,26 +76,21 @@ class Runtime(NamedTuple):
         """The daemon's XDG_CONFIG_HOME."""
         return self.daemon
 
+    @property
+    def defaults(self) -> Path:
+        """Where a rootless daemon looks for defaults (BuildKit's util/appdefaults)."""
+        return self.config_home / "buildkit" / "buildkitd.toml"
+
     def write_config(self, text: str, user: User) -> None:
         """Make the file ``config``, for ``user`` to read. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(self.config.name, dir_fd=self.handle)
-        _write(self.config.name, text, user, self.handle)
-
-    def write_defaults(self, text: str, user: User) -> None:
-        """Make the file in which ``user``'s daemon looks for defaults, below `config_home`.
-
-        Once, before ``user`` can have put anything in its way. Raises OSError.
-        """
-        name = "buildkit"
-        os.mkdir(name, 0o700, dir_fd=self.handle)
-        place = os.open(name, _DIRECTORY, dir_fd=self.handle)
-        try:
-            _write(self.config.name, text, user, place)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(self.config.name, flags, 0o600, dir_fd=self.handle)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
             if user.uid != os.geteuid():
-                os.fchown(place, user.uid, user.gid)
-        finally:
-            os.close(place)
+                os.fchown(descriptor, user.uid, user.gid)
 
     def bind_notify_socket(self, listener: unix_socket) -> None:
         """Bind ``notify_socket``; the directory lets nobody but its owner in. Raises OSError."""
@@ -111,15 +106,6 @@ class Runtime(NamedTuple):
     def runc(self) -> Path:
         """Where runc keeps the state of running containers, below XDG_RUNTIME_DIR."""
         return self.daemon / "runc"
-
-
-def _write(name: str, text: str, user: User, place: int) -> None:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=place)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        if user.uid != os.geteuid():
-            os.fchown(descriptor, user.uid, user.gid)
 
 
 def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -139,10 +125,11 @@ def suits(base: Path, user: User) -> bool:
         return False
 
 
-def create(bases: Iterable[Path], user: User) -> Runtime:
+def create(bases: Iterable[Path], user: User, defaults: str = "") -> Runtime:
     """Make both directories (mode 0700) below the first base that suits the daemon's user.
 
-    Raises RootlessNotPermitted when there is none.
+    ``defaults`` is the text of the file in which a rootless daemon looks for them. Raises
+    RootlessNotPermitted when there is no such base.
     """
     refused = []
     for base in bases:
@@ -150,7 +137,7 @@ def create(bases: Iterable[Path], user: User) -> Runtime:
             refused.append(f"{base}: missing, closed to uid {user.uid}, or too long for a socket")
             continue
         try:
-            return _make(base, user)
+            return _make(base, user, defaults)
         except OSError as error:
             refused.append(f"{base}: {error.strerror}")
     raise RootlessNotPermitted(
@@ -161,7 +148,7 @@ def create(bases: Iterable[Path], user: User) -> Runtime:
     )
 
 
-def _make(base: Path, user: User) -> Runtime:
+def _make(base: Path, user: User, defaults: str) -> Runtime:
     token = os.urandom(4).hex()
     client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
     client.mkdir(0o700)
@@ -175,13 +162,20 @@ def _make(base: Path, user: User) -> Runtime:
         opened.append(handle)
         runtime = Runtime(client, daemon, lock, handle)
         runtime.state.mkdir(0o700)
+        given = [runtime.state, runtime.daemon]
+        if defaults:
+            runtime.defaults.parent.mkdir(0o700)
+            runtime.defaults.write_text(defaults, "utf-8")
+            given = [runtime.defaults, runtime.defaults.parent, *given]
         if user.uid != os.geteuid():
-            for directory in (runtime.state, runtime.daemon):
-                os.chown(directory, user.uid, user.gid)
+            for path in given:
+                os.chown(path, user.uid, user.gid)
     except OSError:
         for descriptor in opened:
             os.close(descriptor)
-        for path in (daemon / "state", daemon, client / "lock", client):
+        runtime = Runtime(client, daemon)
+        made = (runtime.state, runtime.defaults, runtime.defaults.parent, daemon)
+        for path in (*made, client / "lock", client):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()
         raise

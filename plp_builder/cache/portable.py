@@ -207,6 +207,7 @@ def _found(
 
 
 def tell(failure: Failure) -> None:
-    """Log a failure that ends no build."""
+    """Log a failure that ends no build, at once: somebody may have to wait."""
+    log.release()
     keys = {"why": "; ".join(failure.why), "hint": failure.hint}
     log.warning(failure.what, name=failure.name, **{k: v for k, v in keys.items() if v})

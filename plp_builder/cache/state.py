@@ -7,6 +7,7 @@
 - ``made.json``, what the state depends on: a daemon that differs in it begins anew,
 - ``used``, while a build uses the state: the boot in which it does,
 - ``size``, while no build uses it: how large it is, as far as that is known,
+- ``records``: how many records of builds wait for the daemon to forget them,
 - ``lock``, held for as long.
 
 Nothing in it waits for the disk, for a build would wait for whatever else the machine writes. So
@@ -34,6 +35,7 @@ from plp_builder.cache.filesystem import carries_overlays, kind
 from plp_builder.cache.growth import Growth
 from plp_builder.cache.leavings import remove_leavings
 from plp_builder.cache.lock import locked
+from plp_builder.cache.records import Records
 from plp_builder.errors import ArchiveInvalid, StateNotCarried
 from plp_builder.oci import layout
 from plp_builder.users import User, on_the_way
@@ -45,7 +47,7 @@ FINGERPRINT = "context"
 
 _ASIDE = "aside-"
 _LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
-_SIZE = "size"
+_SIZE, _RECORDS = "size", "records"
 _NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
 _WRITTEN_OUT = 120.0
@@ -75,7 +77,7 @@ class State:
     """A state that this build alone uses, until the context of `opened` ends.
 
     ``warm`` says whether a daemon has been at work in it, ``tried`` whether its directory is
-    known to carry one, and ``growth`` how large it may be.
+    known to carry one, ``growth`` how large it may be, and ``records`` what it may have to forget.
     """
 
     def __init__(self, directory: Path, maker: Maker, user: User) -> None:
@@ -86,6 +88,7 @@ class State:
         self.warm = False
         self.tried = False
         self.growth = Growth(directory / _SIZE)
+        self.records = Records(directory / _RECORDS)
         self._maker = maker
         self._user = user
         self._settled = True
@@ -142,6 +145,11 @@ class State:
         """Whether nothing was noted that it lacks."""
         return not (self.directory / _NOT_EXPORTED / tag).exists()
 
+    def ended(self) -> None:
+        """Leave what is known of it to the next build, once its daemon is asked nothing more."""
+        self.growth.keep()
+        self.records.keep()
+
     def put_aside(self) -> None:
         """Move what the daemon left out of the way; `remnants` goes with the run. Raises OSError.
 
@@ -163,7 +171,6 @@ class State:
 
         Then all that has changed is the daemon's databases, which are written out. Never raises.
         """
-        self.growth.keep()
         if grown or not self._settled:
             return
         with suppress(OSError):
@@ -225,6 +232,7 @@ class State:
             made.rename(self.root)
         self.warm = self._holds_something()
         self.growth.begin(empty=not self.warm)
+        self.records.begin(empty=not self.warm)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from plp_builder.buildkit.damage import (
     blames_state,
     blames_state_of_death,
     lacks_room,
+    stops_for_lack_of_room,
     why_unsound,
 )
 
@@ -290,3 +291,20 @@ def test_one_that_is_no_file_is_too(tmp_path: Path, kind: str) -> None:
     else:
         os.mkfifo(path)
     assert why_unsound(tmp_path) == ""
+
+
+FULL = "failed to write: write /x/root/y: no space left on device"
+
+
+@pytest.mark.parametrize(
+    ("said", "stops"),
+    [
+        (f"error: failed to solve: {FULL}", True),
+        (f"noise\nerror: failed to solve: {FULL}", True),
+        (f"{FULL}\nerror: failed to solve: not found", False),
+        ('error: failed to solve: process "dd" did not complete successfully: exit code: 1', False),
+        (f'error: process "{FULL}" did not complete successfully: exit code: 1', False),
+    ],
+)
+def test_a_full_disk_is_told_from_a_step_that_meets_one(said: str, *, stops: bool) -> None:
+    assert stops_for_lack_of_room(said) is stops

@@ -94,8 +94,7 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
 
 def test_defaults_lie_where_the_daemon_looks_for_them(base: Path) -> None:
     """BuildKit's util/appdefaults: ``$XDG_CONFIG_HOME/buildkit/buildkitd.toml``."""
-    made = runtime.create([base], SELF)
-    made.write_defaults("# text", SELF)
+    made = runtime.create([base], SELF, "# text")
     assert (made.config_home / "buildkit" / "buildkitd.toml").read_text() == "# text"
     assert runtime.remove(made, {}) == ()
 
