@@ -18,6 +18,7 @@ from plp_builder.buildkit.deaths import WHILE_NEEDED
 from plp_builder.buildkit.options import Options, Root
 from plp_builder.buildkit.runtime import remove_trees
 from plp_builder.cache import state
+from plp_builder.cache.files import remove
 from plp_builder.cache.filesystem import room_for
 from plp_builder.cache.lock import LockNotFreeError
 from plp_builder.cache.state import Maker, State
@@ -208,9 +209,10 @@ class Choice:
         self.state = found
 
     def _make_room(self, found: State) -> None:
-        """Remove all that the daemon has kept: without room there is no build at all."""
+        """Remove all that is kept beside the portable cache: without room there is no build."""
         with suppress(OSError):
             found.put_aside()
+        remove(found.layout)
         remove_trees(found.remnants(), {"PATH": self._facts.path})
 
     def _drop(self) -> None:
