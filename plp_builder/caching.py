@@ -97,8 +97,8 @@ class Caching:
 
     @property
     def imports(self) -> tuple[CacheImport, ...]:
-        """What the solve of the image imports: nothing where nothing new is expected."""
-        return self._portable.imports if self._portable else ()
+        """What the solve of the image imports: nothing where the daemon knows something itself."""
+        return self._portable.imports if self._portable and not self._is_warm else ()
 
     @property
     def layout(self) -> Path | None:
@@ -113,10 +113,13 @@ class Caching:
     def export_with_image(self) -> CacheExport | None:
         """Where the solve of the image exports the portable cache to.
 
-        Only where something new is expected, in which case that spares another solve.
+        Only where something new is expected, in which case that spares another solve. To where the
+        image goes, so that neither sends what the other has sent; but not from a state: what it has
+        lost of a layer would not be missed if that lay there already, and BuildKit (0.32) would not
+        rewrite its times (SOURCE_DATE_EPOCH).
         """
         export = self._portable.export if self._portable else None
-        if export and self.layout:
+        if export and self.layout and not self._is_warm:
             export = export._replace(path=self.layout)
         return export
 
@@ -152,9 +155,10 @@ class Caching:
         if self._takes_part:
             self._open_portable()
             assert self._portable  # noqa: S101 - for the type checker
-            self._portable.serve(self._readers)
-            if self._images:
-                self._portable.lend(self._images.directory)
+            if not self._is_warm:
+                self._portable.serve(self._readers)
+                if self._images:
+                    self._portable.lend(self._images.directory)
 
     @property
     def must_settle(self) -> bool:
@@ -259,7 +263,7 @@ class Caching:
         assert self._portable  # noqa: S101 - for the type checker
         if not self._portable.wants_export(all_cached=all_cached and not found):
             return False
-        if self._is_exported and (not self._images or self._portable.take(self._images.directory)):
+        if self._is_exported and self._has_export:
             self.exported()
             return False
         with suppress(StateDamaged, TimedOut):
@@ -368,6 +372,14 @@ class Caching:
             pruning.finish(begun)
             if self.state:
                 self.state.records.forgotten()
+
+    @property
+    def _has_export(self) -> bool:
+        """Whether what was exported with the image is where it is merged from."""
+        assert self._portable  # noqa: S101 - for the type checker
+        if not self._images or self._is_warm:
+            return True
+        return self._portable.take(self._images.directory)
 
     @property
     def _takes_part(self) -> bool:
