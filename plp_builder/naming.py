@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 PREFIX = "PLP_"
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from plp_builder.syntax import mounts, names, pairs, references, results, steps
 from plp_builder.syntax.conflicts import conflicts
 from plp_builder.syntax.names import ALIASES, NAMES, NOT_IMPLEMENTED
+from plp_builder.tuples import NamedTuple
 from plp_builder.values import (
     AddHost,
     BuildContext,

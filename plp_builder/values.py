@@ -8,7 +8,8 @@ variable is added by ``settings``, the only module that knows the names.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 MAX_INT64 = 2**63 - 1
 MAX_SHOWN = 80

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_type_hints
 
 from plp_builder.naming import Names
+from plp_builder.tuples import NamedTuple
 from plp_builder.values import hide_user_info, parse_choice
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from plp_builder.tuples import NamedTuple
 
 
 class Endpoint(NamedTuple):

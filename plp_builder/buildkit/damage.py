@@ -13,7 +13,8 @@ import re
 import stat
 import struct
 from pathlib import Path
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 _CONTENT = "content/blobs/sha256"
 _DATABASES = "containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from socket import socket as unix_socket
-from typing import NamedTuple
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
+from plp_builder.tuples import NamedTuple
 from plp_builder.users import User, on_the_way
 
 SOCKET_NAME = "buildkitd.sock"

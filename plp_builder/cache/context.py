@@ -28,7 +28,6 @@ import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache import context_store
 from plp_builder.cache.context_store import Known, Place
@@ -45,6 +44,7 @@ from plp_builder.cache.context_tree import (
     walk,
 )
 from plp_builder.cache.filesystem import kind
+from plp_builder.tuples import NamedTuple
 
 _TRUSTED = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}

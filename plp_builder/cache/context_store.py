@@ -9,10 +9,10 @@ import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache.context_tree import Tree
 from plp_builder.cache.files import TEMPORARY, random_name
+from plp_builder.tuples import NamedTuple
 
 _MAGIC = b"plp context 1\n"
 _DIGEST = 16

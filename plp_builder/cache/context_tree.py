@@ -14,7 +14,8 @@ import stat
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 Tree = Mapping[bytes, bytes]
 """A block of bytes for each directory, by its path below the root, which is ``b""``."""

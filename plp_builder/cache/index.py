@@ -7,7 +7,6 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache.files import remove, replace_durably
 from plp_builder.errors import ArchiveInvalid
@@ -20,6 +19,7 @@ from plp_builder.oci.model import (
     document,
     parse_descriptor,
 )
+from plp_builder.tuples import NamedTuple
 
 
 class Entries(NamedTuple):

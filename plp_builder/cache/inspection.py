@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache import index
 from plp_builder.cache.files import random_name, remove
@@ -15,6 +14,7 @@ from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.layout import BlobDamaged
 from plp_builder.oci.model import Descriptor
+from plp_builder.tuples import NamedTuple
 
 MAX_OTHERS = 3
 

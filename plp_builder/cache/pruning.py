@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache import index
 from plp_builder.cache.files import open_below
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.model import Descriptor
+from plp_builder.tuples import NamedTuple
 
 MAX_ENTRIES = 64
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache.inspection import inspect
 from plp_builder.cache.lock import LockNotFreeError
@@ -19,6 +18,7 @@ from plp_builder.cache.verification import Record
 from plp_builder.errors import CacheNotUsable, Failure
 from plp_builder.oci import layout
 from plp_builder.oci.model import Descriptor
+from plp_builder.tuples import NamedTuple
 
 
 class ReadOnly(NamedTuple):

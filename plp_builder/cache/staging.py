@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache.files import TEMPORARY, random_name, remove
 from plp_builder.cache.inspection import Inspection, inspect, put_aside
@@ -24,6 +23,7 @@ from plp_builder.errors import ArchiveInvalid, CacheDamaged, CacheNotUsable, Fai
 from plp_builder.oci import layout
 from plp_builder.oci.copying import copy
 from plp_builder.oci.model import Descriptor, Digest
+from plp_builder.tuples import NamedTuple
 
 LAYOUT = "buildkit"
 DAMAGED = "damaged"

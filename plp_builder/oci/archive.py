@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import tar
@@ -23,6 +23,7 @@ from plp_builder.oci.model import (
     texts,
 )
 from plp_builder.oci.walk import Node, is_document, walk
+from plp_builder.tuples import NamedTuple
 
 INDEX = "index.json"
 LAYOUT = "oci-layout"

@@ -12,13 +12,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from plp_builder.errors import ArchiveInvalid, Failure, exhausted
 from plp_builder.oci import archive, tar
 from plp_builder.oci.archive import DOCKER_MANIFEST, INDEX, LAYOUT, Image
 from plp_builder.oci.contents import Contents, blob_name
 from plp_builder.oci.model import LAYER_TYPE, Descriptor, Digest, Platform, parse_index, shown
+from plp_builder.tuples import NamedTuple
 
 OCI = "oci"
 DOCKER = "docker"

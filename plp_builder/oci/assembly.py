@@ -12,7 +12,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout, reference, tar_headers
@@ -22,6 +21,7 @@ from plp_builder.oci.copying import copy, write_all
 from plp_builder.oci.layout import BlobDamaged
 from plp_builder.oci.model import INDEX_TYPE, Descriptor, Manifest, descriptor_members
 from plp_builder.oci.walk import Node
+from plp_builder.tuples import NamedTuple
 
 Holds = Callable[[str, os.stat_result], bool]
 """Whether this very file is known to be the blob of this encoded digest."""

@@ -6,7 +6,9 @@ and blobs by digest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.oci.artifact import Blob

@@ -12,7 +12,6 @@ import json
 import posixpath
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci.archive import DOCKER_MANIFEST, Image
@@ -37,6 +36,7 @@ from plp_builder.oci.model import (
     texts,
 )
 from plp_builder.oci.tar import Member, refused_link
+from plp_builder.tuples import NamedTuple
 
 _MADE = "The archive is in docker load's form: an OCI manifest was made for its image."
 _MEMBERS = ("Config", "RepoTags", "Layers")

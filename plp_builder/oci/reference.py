@@ -7,9 +7,9 @@ registries use, with Docker's familiar names: ``alpine`` is ``docker.io/library/
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from plp_builder.oci.model import Digest
+from plp_builder.tuples import NamedTuple
 
 DEFAULT_REGISTRY = "docker.io"
 MAX_REPOSITORY_LENGTH = 255

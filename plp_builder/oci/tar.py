@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci.model import shown
+from plp_builder.tuples import NamedTuple
 
 BLOCK = 512
 MAX_MEMBERS = 100_000

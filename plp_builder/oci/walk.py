@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from plp_builder.oci.model import (
     INDEX_TYPES,
@@ -16,6 +15,7 @@ from plp_builder.oci.model import (
     parse_index,
     parse_manifest,
 )
+from plp_builder.tuples import NamedTuple
 
 MAX_DEPTH = 8
 MAX_DESCRIPTORS = 100_000

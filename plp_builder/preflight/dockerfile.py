@@ -13,11 +13,11 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.errors import DockerfileNotFound, DockerfileNotUsable, PathFailure
 from plp_builder.preflight import near_misses
 from plp_builder.preflight.finding import Finding, open_regular, reason, show
+from plp_builder.tuples import NamedTuple
 
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes. The file travels with the source map of every step, in messages of at most 16 MB."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+from plp_builder.tuples import NamedTuple
 
 
 class Finding(NamedTuple):

@@ -6,10 +6,11 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plp_builder.errors import BuildContextNotUsable, Failure, SecretNotUsable, SshNotUsable
 from plp_builder.preflight.finding import open_regular, reason, show
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.settings import Settings

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plp_builder.errors import (
     BuildPathNotWritable,
@@ -21,6 +21,7 @@ from plp_builder.errors import (
 from plp_builder.preflight import dockerfile, trials
 from plp_builder.preflight.cache_path import check_cache
 from plp_builder.preflight.finding import Finding, reason, show
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.settings import Settings

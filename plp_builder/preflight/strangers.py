@@ -10,7 +10,8 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 MAX_LINKS = 40
 """Linux follows no more in one path (path_resolution(7))."""

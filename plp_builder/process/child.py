@@ -11,9 +11,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 from plp_builder.errors import ResourcesExhausted, TimedOut, ToolNotFound, exhausted
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.users import User

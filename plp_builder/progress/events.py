@@ -13,10 +13,11 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from plp_builder.streams import LINE_LIMIT
 from plp_builder.terminal import decode
+from plp_builder.tuples import NamedTuple
 
 MAX_LINE_BYTES = LINE_LIMIT
 """Where a reader cuts a line. buildkitd splits its messages at 4 MiB, base64 adds a third."""

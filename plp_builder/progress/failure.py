@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from plp_builder.errors import ArchiveNotWritten, BaseImageNotAvailable, BuildFailed, Failure
 from plp_builder.progress import hints
 from plp_builder.progress.model import Model
 from plp_builder.progress.step import CANCELED, Step
 from plp_builder.terminal import printable, shorten
+from plp_builder.tuples import NamedTuple
 
 SHOWN_LINES = 20
 SHOWN_EXCERPT = 15

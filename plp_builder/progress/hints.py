@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from plp_builder.progress.rules import IMAGE_RULES, OFFLINE, RULES, Rule
 from plp_builder.terminal import printable, shorten
+from plp_builder.tuples import NamedTuple
 
 
 class Case(NamedTuple):

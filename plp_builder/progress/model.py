@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import NamedTuple
 
 from plp_builder.progress.events import CheckWarning, Event, Log, Status, Text, Vertex
 from plp_builder.progress.step import Span, Step
 from plp_builder.terminal import decode, shorten
+from plp_builder.tuples import NamedTuple
 
 KEPT_LINE_LENGTH = 2_000
 KEPT_TEXTS = 200

@@ -8,7 +8,8 @@ what a tool thought, not what BuildKit knows.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 
 class Rule(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 KEPT_LINES = 50
 CANCELED = "context canceled"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.telling import failure, failure_event, headed
 from plp_builder.terminal import human_duration, human_size, printable
+from plp_builder.tuples import NamedTuple
 
 __all__ = ["Success", "failure", "failure_event", "success", "success_event"]
 

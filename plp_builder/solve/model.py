@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
+from plp_builder.tuples import NamedTuple
 from plp_builder.values import KeyValue, Secret, Ssh
 
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

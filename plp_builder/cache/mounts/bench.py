@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from plp_builder import process, solve
 from plp_builder.buildkit.buildctl import Call
@@ -16,6 +16,7 @@ from plp_builder.errors import Failure
 from plp_builder.progress import Model, failure
 from plp_builder.progress.events import parse
 from plp_builder.solve import SolveRequest
+from plp_builder.tuples import NamedTuple
 
 __all__ = ["Bench", "Reach", "Refused"]
 

@@ -7,11 +7,11 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from plp_builder.cache.mounts import instructions
 from plp_builder.cache.mounts.expansion import UnresolvedError, Variables, expand
 from plp_builder.cache.mounts.instructions import Instruction
+from plp_builder.tuples import NamedTuple
 
 _LENGTH = 40
 _SHARING = frozenset({"shared", "private", "locked"})

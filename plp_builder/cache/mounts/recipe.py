@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from plp_builder.cache.mounts.model import Mount
 from plp_builder.cache.mounts.tool import PLACE
 from plp_builder.solve import SolveRequest
 from plp_builder.solve.csv import record
+from plp_builder.tuples import NamedTuple
 from plp_builder.values import KeyValue
 
 NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"

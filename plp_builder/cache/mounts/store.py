@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.cache import read_only
 from plp_builder.cache.files import random_name, remove, replace_durably
@@ -24,6 +23,7 @@ from plp_builder.cache.mounts import DIRECTORY
 from plp_builder.cache.mounts.recipe import ARCHIVE
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
+from plp_builder.tuples import NamedTuple
 
 _LOCK = ".lock"
 _STAGING = ".staging-"
