@@ -34,9 +34,8 @@ def parse_repository(text: str) -> str:
             "PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD"
         )
     if _HOST_ALONE.fullmatch(name.rstrip("/")):
-        raise Refused(
-            f"{shown(given)} is a registry alone; add a name: {name.rstrip('/').lower()}/NAME"
-        )
+        example = shown(f"{name.rstrip('/').lower()}/NAME")
+        raise Refused(f"{shown(given)} is a registry alone; add a name: {example}")
     superfluous = ["a scheme"] if name != given else []
     if name.endswith("/"):
         superfluous.append("a slash at its end")
