@@ -82,7 +82,7 @@ ENV PATH=/opt/plp/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
 USER 1000:1000
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/opt/plp/bin/python", "-I", "-m", "publisher"]
+ENTRYPOINT ["/opt/plp/bin/python", "-I", "/opt/plp/bin/plp-publisher"]
 ARG VERSION=0.1.0
 ARG REVISION=""
 ARG SOURCE=""
@@ -122,7 +122,7 @@ ENV PATH=/opt/plp/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
 VOLUME /var/tmp
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/opt/plp/bin/python", "-I", "-m", "plp_builder"]
+ENTRYPOINT ["/opt/plp/bin/python", "-I", "/opt/plp/bin/plp-builder"]
 ARG VERSION=0.1.0
 ARG REVISION=""
 ARG SOURCE=""
