@@ -18,7 +18,7 @@ if __name__ == "__main__":
 from plp_builder.lazy import lazily  # noqa: E402
 
 # What the standard library imports beside what is needed, and what can wait for the daemon.
-lazily("ipaddress", "json", "locale")
+lazily("hashlib", "ipaddress", "json", "locale")
 
 from plp_builder.process import Stop  # noqa: E402
 from plp_builder.streams import run  # noqa: E402

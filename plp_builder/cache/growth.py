@@ -7,13 +7,11 @@ to its bound by itself in builds that take minutes.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from plp_builder.errors import ArchiveInvalid
-from plp_builder.oci import layout
+from plp_builder.cache import notes
 
 _BUILDS = 10
 """Builds after which the daemon is asked in any case."""
@@ -59,16 +57,15 @@ class Growth:
         """Leave what is known to the next build."""
         if self._size < 0:
             return
-        with suppress(OSError), self._record.open("x", encoding="ascii") as file:
-            json.dump({"bytes": self._size, "builds": self._builds}, file)
+        with suppress(OSError), self._record.open("xb") as file:
+            file.write(notes.text(self._size, self._builds))
 
 
 def _read(record: Path) -> tuple[int, int]:
     """Bytes and builds; -1 bytes for what is not known."""
     try:
-        found = json.loads(layout.read_small(record, record.name))
-        size, builds = int(found["bytes"]), int(found["builds"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, ArchiveInvalid):
+        size, builds = map(int, notes.read(record, 2))
+    except (OSError, ValueError):
         return -1, 0
     return size, builds
 

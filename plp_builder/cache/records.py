@@ -10,8 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from plp_builder.errors import ArchiveInvalid
-from plp_builder.oci import layout
+from plp_builder.cache import notes
 
 MOST = 10
 """Records that may wait."""
@@ -40,6 +39,10 @@ class Records:
         """Whether there are too many, or may be ones that cannot wait."""
         return self._waiting >= MOST
 
+    def not_harmless(self) -> None:
+        """In this build's record something may stand that must not wait."""
+        self._waiting = MOST
+
     def forgotten(self) -> None:
         """The daemon has none any more."""
         self._waiting = -1
@@ -51,13 +54,13 @@ class Records:
 
     def _read(self) -> int:
         try:
-            text = layout.read_small(self._place, self._place.name)
+            (text,) = notes.read(self._place, 1)
         except FileNotFoundError:
             return 0
-        except (OSError, ArchiveInvalid):
+        except OSError:
             return MOST
         return int(text) if text.isdigit() and len(text) <= _LONGEST else MOST
 
     def _write(self, text: str) -> None:
         with suppress(OSError):
-            self._place.write_text(text, encoding="ascii")
+            self._place.write_bytes(notes.text(text))

@@ -4,7 +4,7 @@
 
 - ``root``, the daemon's root directory, which belongs to the daemon's user,
 - ``layout``, the images built last as an OCI image layout, which BuildKit exports into,
-- ``made.json``, what the state depends on: a daemon that differs in it begins anew,
+- ``made``, what the state depends on: a daemon that differs in it begins anew,
 - ``used``, while a build uses the state: the boot in which it does,
 - ``size``, while no build uses it: how large it is, as far as that is known,
 - ``records``: how many records of builds wait for the daemon to forget them,
@@ -18,7 +18,6 @@ lost something in a power cut and is not used again. After a kill in the same bo
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
@@ -26,18 +25,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from plp_builder.buildkit.damage import lacks_room, why_unsound
 from plp_builder.buildkit.trial import DIRECTORY as TRIAL
+from plp_builder.cache import notes
 from plp_builder.cache.files import random_name, remove, replace_durably
 from plp_builder.cache.filesystem import carries_overlays, kind
 from plp_builder.cache.growth import Growth
 from plp_builder.cache.leavings import remove_leavings
 from plp_builder.cache.lock import locked
 from plp_builder.cache.records import Records
-from plp_builder.errors import ArchiveInvalid, StateNotCarried
-from plp_builder.oci import layout
+from plp_builder.errors import StateNotCarried
+from plp_builder.tuples import NamedTuple
 from plp_builder.users import User, on_the_way
 
 DIRECTORY = "state"
@@ -46,7 +45,7 @@ FINGERPRINT = "context"
 """The file with the fingerprint of the daemon's copy of the build context."""
 
 _ASIDE = "aside-"
-_LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made.json", "used", "root", "layout"
+_LOCK, _MADE, _USED, _ROOT, _LAYOUT = "lock", "made", "used", "root", "layout"
 _SIZE, _RECORDS = "size", "records"
 _NOT_EXPORTED = "not-exported"
 _DAEMON_LOCK = "buildkitd.lock"
@@ -98,15 +97,13 @@ class State:
 
         Raises OSError, StateNotCarried.
         """
-        made = _read(self.directory / _MADE)
-        wanted = json.loads(json.dumps(self._maker))
-        refused = made.get("refused")
-        if refused and made.get("maker") == wanted and made.get("boot") == _boot():
-            raise StateNotCarried("The daemon's state cannot be kept", why=[str(refused)])
-        reason = self._why_not(made.get("maker"), wanted)
+        maker, refused, boot = _verdict(self.directory / _MADE)
+        if refused and maker == self._wanted and boot == _boot():
+            raise StateNotCarried("The daemon's state cannot be kept", why=[refused])
+        reason = self._why_not(maker)
         if reason:
             self.put_aside()
-        self.tried = made.get("maker") == wanted and not refused
+        self.tried = maker == self._wanted and not refused
         self._make_root()
         if not self.tried:
             remove(self.directory / _MADE)
@@ -124,9 +121,9 @@ class State:
         """
         if self.tried or lacks_room(refused):
             return
-        verdict = {"maker": self._maker, "refused": refused, "boot": _boot() if refused else ""}
+        verdict = notes.text(self._maker, refused, _boot() if refused else "")
         with suppress(OSError):
-            replace_durably(self.directory / _MADE, json.dumps(verdict).encode())
+            replace_durably(self.directory / _MADE, verdict)
             self.tried = not refused
 
     def not_exported(self, tag: str) -> None:
@@ -207,7 +204,12 @@ class State:
             return tuple(path for path in self.directory.iterdir() if path.name.startswith(_ASIDE))
         return ()
 
-    def _why_not(self, made: object, wanted: object) -> str:
+    @property
+    def _wanted(self) -> str:
+        """What is noted of its maker."""
+        return notes.line(self._maker)
+
+    def _why_not(self, made: str) -> str:
         try:
             found = self.root.lstat()
         except FileNotFoundError:
@@ -217,7 +219,7 @@ class State:
         used = _text(self.directory / _USED)
         if used and used != _boot():
             return "the machine went down while a build used it"
-        if made and made != wanted:
+        if made and made != self._wanted:
             return "BuildKit, its user's ids or its options have changed"
         return why_unsound(self.root)
 
@@ -307,12 +309,13 @@ def not_carried(error: OSError) -> StateNotCarried:
     )
 
 
-def _read(path: Path) -> dict[str, object]:
+def _verdict(place: Path) -> tuple[str, str, str]:
+    """Who made a state, why it was refused, and in which boot; empty where that is not known."""
     try:
-        found = json.loads(layout.read_small(path, path.name))
-    except (OSError, ValueError, RecursionError, ArchiveInvalid):
-        return {}
-    return found if isinstance(found, dict) else {}
+        maker, refused, boot = notes.read(place, 3)
+    except OSError:
+        return "", "", ""
+    return maker, refused, boot
 
 
 def _text(path: Path) -> str:

@@ -226,7 +226,7 @@ def test_damaged_images_beside_the_state_are_made_again(make: MakeKept, way: str
     assert ASIDE not in result.output
 
 
-@pytest.mark.parametrize("name", ["context", "made.json", "layout/index.json", "layout/oci-layout"])
+@pytest.mark.parametrize("name", ["context", "made", "layout/index.json", "layout/oci-layout"])
 @pytest.mark.parametrize("way", ["missing", "empty", "zero", "a directory"])
 def test_damaged_notes_about_the_state_cost_time_at_most(
     make: MakeKept, name: str, way: str

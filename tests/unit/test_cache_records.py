@@ -35,7 +35,19 @@ def test_those_that_were_forgotten_do_not_count(place: Path) -> None:
     records = begun(place)
     records.forgotten()
     records.keep()
-    assert place.read_text() == "0"
+    assert place.read_text() == "0\n"
+    assert not begun(place).due
+
+
+def test_one_that_may_not_wait_counts_as_all_of_them_until_it_is_forgotten(place: Path) -> None:
+    records = begun(place, empty=True)
+    records.not_harmless()
+    records.keep()
+    assert begun(place).due
+    records = begun(place)
+    records.not_harmless()
+    records.forgotten()
+    records.keep()
     assert not begun(place).due
 
 

@@ -170,7 +170,7 @@ def test_whatever_else_the_mark_of_use_holds_was_not_this_boot(cache: Path, cont
 )
 def test_a_hostile_record_of_its_maker_costs_a_trial_at_most(cache: Path, content: bytes) -> None:
     build(cache)
-    (cache / "state/1/made.json").write_bytes(content)
+    (cache / "state/1/made").write_bytes(content)
     with used(cache) as found:
         found.prepare()
         assert not found.tried
@@ -183,7 +183,7 @@ def test_a_hostile_record_of_its_maker_costs_a_trial_at_most(cache: Path, conten
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
 def test_so_does_one_that_is_no_file(cache: Path, tmp_path: Path, kind: str) -> None:
     build(cache)
-    path = cache / "state/1/made.json"
+    path = cache / "state/1/made"
     path.unlink()
     if kind == "directory":
         path.mkdir()
@@ -237,7 +237,7 @@ def test_or_where_only_the_disk_was_full(cache: Path, why: str) -> None:
 
 def test_a_verdict_is_written_once(cache: Path) -> None:
     build(cache)
-    made = cache / "state/1/made.json"
+    made = cache / "state/1/made"
     before = made.stat().st_ino
     build(cache)
     refused_later = made.read_text()
