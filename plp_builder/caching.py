@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,8 +22,9 @@ from plp_builder.cache.identity import identity
 from plp_builder.cache.images import Images
 from plp_builder.cache.verification import Record, verify
 from plp_builder.drafting import Drafting
-from plp_builder.errors import ArchiveInvalid, Failure, StateDamaged, TimedOut
+from plp_builder.errors import ArchiveInvalid, StateDamaged, TimedOut
 from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
+from plp_builder.tidying import Tidying
 
 if TYPE_CHECKING:
     from plp_builder.buildkit import Endpoint
@@ -34,13 +36,10 @@ if TYPE_CHECKING:
     from plp_builder.oci.model import Descriptor, Digest
     from plp_builder.output import Output
     from plp_builder.preflight.paths import Paths
-    from plp_builder.process import Begun
     from plp_builder.settings import Settings
     from plp_builder.solve import CacheExport, CacheImport, SolveRequest
 
 _PASSED_ON = "PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "TMPDIR"
-_SMALLEST_SHARE = 10
-"""The daemon's part of the bound is at least this fraction, however large the images beside it."""
 
 
 class Caching:
@@ -77,11 +76,10 @@ class Caching:
         self._holds: Holds | None = None
         self._tried = False
         self._copies: Copies | None = None
-        self._forgetting: Begun | None = None
         self._is_exported = False
         self._was_exported = False
         # Nothing that somebody might want to hide is left in the daemon's records.
-        self._said = bool(settings.build_args)
+        self._tidying = Tidying(self._env, said=bool(settings.build_args))
 
     def __enter__(self) -> Self:
         return self
@@ -267,7 +265,7 @@ class Caching:
             self.exported()
             return False
         with suppress(StateDamaged, TimedOut):
-            self._forgotten()  # and once more, for there will be another solve
+            self._tidying.forgotten(found)  # and once more, for there will be another solve
         if found:
             self._portable.serve(self._readers)
             if self.layout and self._top:
@@ -278,7 +276,7 @@ class Caching:
     def keep_mounts(self, reach: Reach) -> None:
         """Carry chosen cache mounts in the portable cache, after steps have run."""
         if self._mounts:
-            self._said = True
+            self._tidying.heard(True)
             self._mounts.keep(reach, state=self.state is not None)
 
     def exported(self) -> None:
@@ -298,42 +296,30 @@ class Caching:
 
     def heard(self, said: bool) -> None:
         """A solve is over in which steps have ``said`` something, or none has."""
-        self._said |= said
+        self._tidying.heard(said)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Have the daemon forget what steps have said, while other things happen. Never raises.
 
-        Once nothing else is solved, and only where something was said, or where many records wait.
+        Once nothing else is solved.
         """
-        found = self.state
-        if found and (self._said or found.records.due) and not self._forgetting:
-            with suppress(Failure):
-                self._forgetting = pruning.histories(endpoint, self._env)
+        if self.state:
+            self._tidying.forget(self.state, endpoint)
 
     def tidy(self, endpoint: Endpoint, *, grown: bool) -> None:
         """While the daemon still runs: see that the state stays within its bound.
 
         ``grown`` is whether anything was built.
         """
-        if not self.state:
-            return
-        bound, used = self._settings.cache_max_size, 0
-        self.forget(endpoint)
-        try:
-            if self._images and self._top:
-                used = self._images.keep(self._top, bound, self._check)
-            left, growth = max(bound - used, bound // _SMALLEST_SHARE), self.state.growth
-            if grown and not growth.is_harmless(left):
-                growth.measured(pruning.to_size(endpoint, self._env, left))
-            self._forgotten()
-        except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
-            log.warning("the daemon's state could not be tidied up", reason=str(error))
-        else:
-            self.state.ended()
+        if self.state:
+            bound = self._settings.cache_max_size
+            images = partial(self._keep_images, bound)
+            self._tidying.tidy(self.state, endpoint, bound=bound, images=images, grown=grown)
 
     def failed(self, endpoint: Endpoint) -> None:
         """The solve has failed for good: what it made may be of use to the next one."""
-        self._top, self._said = None, True
+        self._top = None
+        self._tidying.heard(True)
         self.tidy(endpoint, grown=True)
         if self._copies:
             self._copies.note()
@@ -366,12 +352,8 @@ class Caching:
             if nodes := drafting.expected(directory, last, request):
                 self._draft = Drafting(self._output.file.fileno(), directory, nodes)
 
-    def _forgotten(self) -> None:
-        begun, self._forgetting = self._forgetting, None
-        if begun:
-            pruning.finish(begun)
-            if self.state:
-                self.state.records.forgotten()
+    def _keep_images(self, bound: int) -> int:
+        return self._images.keep(self._top, bound, self._check) if self._images and self._top else 0
 
     @property
     def _has_export(self) -> bool:
