@@ -140,13 +140,20 @@ def _checking(check: Callable[[], None]) -> Callable[[], None]:
     return checked
 
 
-def _meanwhile(environ: Mapping[str, str]) -> None:
-    """What has time until daemon and buildctl are at work, since one waits for them anyway."""
+def _meanwhile(environ: Mapping[str, str], begin: Callable[[], object]) -> None:
+    """What has time until daemon and buildctl are at work, since one waits for them anyway.
+
+    ``begin`` is called often: it has buildctl begin once the daemon can be called.
+    """
     log.release()
+    begin()
     from plp_builder import progress
+
+    begin()
     from plp_builder.results import console
 
     del progress, console  # they are imported, which is all that is wanted
+    begin()
     sweep(environ)
     gc.enable()
 

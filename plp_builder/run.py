@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.buildkit.daemonless import Daemon
@@ -15,6 +15,7 @@ from plp_builder.errors import Failure
 from plp_builder.phases import Phases
 from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.cache.choice import Choice
@@ -49,7 +50,7 @@ def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitSt
     daemon: Daemon | Failure
     try:
         environment.check_environment(facts)
-        made = room(user, facts.proc_masks, environ)
+        made = room(user, facts.proc_masks, environ, environment.id_map(facts, user))
         daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
     except Failure as failure:
         daemon = failure

@@ -131,13 +131,13 @@ def solve_image(
     caching: Caching,
     solving: Solving,
     settings: Settings,
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[Callable[[], object]], None],
 ) -> Model:
     """Solve for the image; again where only what was kept from earlier builds stood in the way.
 
     ``request`` makes a request of the cache's imports and the layout to export to; ``meanwhile``
-    is called while others are at work, in each attempt. Raises DaemonDied, DaemonNotReady,
-    RootlessNotPermitted, BuildFailed.
+    is called while others are at work, in each attempt, with what to call now and then. Raises
+    DaemonDied, DaemonNotReady, RootlessNotPermitted, BuildFailed.
     """
     phases = run.phases
     reach = reach_of(run, daemon)
@@ -152,7 +152,7 @@ def solve_image(
             )
             begin = _nothing if caching.must_settle else partial(solving.begin_early, wanted)
             begin()
-            meanwhile()
+            meanwhile(begin)
             daemon.ready(settings.start_timeout, listening=begin, before_another=caching.end_draft)
             _tell_daemon(daemon, run.facts, caching, phases.since_start("ready"))
             model = new_model()

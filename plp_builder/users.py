@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import NamedTuple
+
+from plp_builder.tuples import NamedTuple
 
 
 class User(NamedTuple):
@@ -15,6 +16,13 @@ class User(NamedTuple):
     uid: int
     gid: int
     home: str
+
+
+class IdMap(NamedTuple):
+    """The subordinate ids of a user, each kind in one piece: first id and how many."""
+
+    uids: tuple[int, int]
+    gids: tuple[int, int]
 
 
 class Owned(NamedTuple):

@@ -76,6 +76,10 @@ def command(room: Room, options: Options) -> tuple[str, ...]:
     return (*words, *options.flags)
 
 
+class _DiedUntriedError(Exception):
+    """A daemon has ended before it was known whether its directory is to blame."""
+
+
 class Daemon:
     """A daemon of our own: a context manager that makes its room and leaves nothing of it.
 
@@ -105,6 +109,9 @@ class Daemon:
         self._notify: socket.socket | None = None
         self._ready = False
         self._suspects: set[int] = set()
+        self._trial_first = False
+        self._tried = True
+        self._refused = ""
 
     def __enter__(self) -> Self:
         try:
@@ -131,7 +138,7 @@ class Daemon:
     def restart(self, options: Options) -> None:
         """Start another daemon in place of the one that runs or has died."""
         self.log = Tail()
-        self._move(self.room.sandbox)
+        self._move(self.room)
         self._begin(options)
 
     def expect(self, options: Options) -> None:
@@ -142,7 +149,7 @@ class Daemon:
     def _begin(self, options: Options) -> None:
         self._options = options
         if self.room.sandbox is Sandbox.PROCESS and NO_PROCESS_SANDBOX in options.flags:
-            self._move(Sandbox.NONE)
+            self._move(self.room.with_sandbox(Sandbox.NONE))
         self._order()
 
     def listens(self) -> bool:
@@ -156,25 +163,33 @@ class Daemon:
         listening: Callable[[], object] = lambda: None,
         before_another: Callable[[], object] = lambda: None,
     ) -> None:
-        """Wait for ``READY=1``; try the weaker sandbox where the stronger one is refused.
+        """Wait for ``READY=1``; where the room is refused, try other ways to make one.
 
-        ``weakened`` then says why, and ``before_another`` was called, since no thread may run
-        while a daemon is started. ``listening`` is called as soon as the daemon can be called.
-        Raises DaemonNotReady after ``seconds``, or what :func:`explain` makes of a death.
+        ``weakened`` says why, if that is a weaker sandbox, and ``before_another`` was called,
+        since no thread may run while a daemon is started. ``listening`` is called as soon as the
+        daemon can be called. Raises DaemonNotReady after ``seconds``, or what :func:`explain`
+        makes of a death.
         """
-        try:
-            self._wait(seconds, listening)
-        except RootlessNotPermitted as refused:
-            if self.room.sandbox is not Sandbox.PROCESS:
-                raise
-            before_another()
-            self._move(Sandbox.NONE)
-            self._order()
+        why: RootlessNotPermitted | None = None
+        while True:
+            room = self.room
             try:
                 self._wait(seconds, listening)
-            except RootlessNotPermitted:
-                raise refused from None
-            self.weakened = refused.why
+                break
+            except _DiedUntriedError:
+                self._trial_first = True
+            except RootlessNotPermitted as refused:
+                if why is None or self.room.sandbox is Sandbox.PROCESS:
+                    why = refused
+                another = room.another()
+                if another is None:
+                    raise why from None
+                room = another
+            before_another()
+            self._move(room)
+            self._order()
+        if why and self.room.sandbox is Sandbox.NONE:
+            self.weakened = why.why
 
     def check(self) -> None:
         """Raise what :func:`explain` makes of it if the daemon has died or is just dying."""
@@ -200,7 +215,8 @@ class Daemon:
             self._watch.forget(child)
             inner = _children(child.pid)
             # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
-            self._watch.end(child, grace=grace, group=self.room.sandbox is Sandbox.ROOT)
+            alone = self.room.sandbox is Sandbox.ROOT or self.room.ids is not None
+            self._watch.end(child, grace=grace, group=alone)
             self._watch.forget(child.stderr)
             child.close()
             _await(inner)
@@ -218,10 +234,10 @@ class Daemon:
     def _env(self) -> dict[str, str]:
         return environment(self.room, self._environ)
 
-    def _move(self, sandbox: Sandbox) -> None:
-        """Into a room with another sandbox."""
+    def _move(self, room: Room) -> None:
+        """Into another room."""
         self.stop(0)
-        self.room = self.room._replace(sandbox=sandbox)
+        self.room = room
         self._open()
 
     def _open(self) -> None:
@@ -252,6 +268,8 @@ class Daemon:
         """Send the command line that the room waits for. One that is gone is noticed later."""
         options = self._options
         root = options.root
+        self._tried = root is None or root.tried or self._trial_first
+        self._refused = ""
         bound = root.bound if root else None
         text = config.with_worker(options.config, os.uname().machine, bound=bound)
         self.room.runtime.write_config(text, self.room.user or ROOT)
@@ -259,8 +277,9 @@ class Daemon:
         try:
             with open(orders, "wb") as pipe:
                 if root and not root.tried:
-                    rootless = self.room.sandbox is not Sandbox.ROOT
-                    pipe.write(os.fsencode(trial.script(root.path, rootless=rootless)))
+                    rootless, beside = self.room.sandbox is not Sandbox.ROOT, not self._tried
+                    lines = trial.script(root.path, rootless=rootless, beside=beside)
+                    pipe.write(os.fsencode(lines))
                 words = shlex.join(command(self.room, options))
                 pipe.write(os.fsencode(f"exec {words} </dev/null\n"))
         except BrokenPipeError:
@@ -275,7 +294,7 @@ class Daemon:
             interval=_LISTENS_WITHIN,
         ):
             listening()
-        if not self._watch.until(lambda: self._ready, seconds=end - time.monotonic()):
+        if not self._watch.until(self._is_decided, seconds=end - time.monotonic()):
             raise DaemonNotReady(
                 f"buildkitd was not ready within PLP_START_TIMEOUT ({seconds:g} s)",
                 why=self.log.text()[-8:] or ["it said nothing"],
@@ -283,7 +302,19 @@ class Daemon:
                 "daemon's whole log.",
             )
 
+        if self._refused:
+            raise StateNotCarried("The daemon's state cannot be kept", why=[self._refused])
+
+    def _is_decided(self) -> bool:
+        """Whether it serves in a directory that can carry its state, or that cannot."""
+        return bool(self._refused) or (self._ready and self._tried)
+
     def _heard(self, line: bytes) -> None:
+        if line == trial.PASSED:
+            self._tried = True
+            return
+        if not self._tried:
+            self._refused = self._refused or trial.refusal([line.decode("utf-8", "replace")])
         self.log(line)
         self._say(line.decode("utf-8", "replace"))
 
@@ -298,6 +329,8 @@ class Daemon:
         log = self.log.text()
         if reason := trial.refusal(log):
             raise StateNotCarried("The daemon's state cannot be kept", why=[reason])
+        if not self._tried:
+            raise _DiedUntriedError
         raise explain(log, child.poll(), self.room, ready=self._ready)
 
     def _remove(self) -> None:

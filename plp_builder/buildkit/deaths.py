@@ -34,7 +34,7 @@ def explain(
     how = "was ended by a signal" if code is not None and code < 0 else f"ended with code {code}"
     text = "\n".join(relevant).lower()
     kind = "rootless" if room.user else "plain"
-    if not ready and _is_refused(text):
+    if not ready and (_is_refused(text) or _lacks_namespaces(log, room)):
         return RootlessNotPermitted(
             f"{kind} BuildKit cannot start here: operation not permitted",
             why=why,
@@ -57,6 +57,11 @@ def explain(
         hint = "Run again with PLP_DEBUG=true for the daemon's whole log."
     when = WHILE_NEEDED if ready else "before it was ready"
     return DaemonDied(f"buildkitd {how} {when}", why=why, hint=hint)
+
+
+def _lacks_namespaces(log: list[str], room: Room) -> bool:
+    """Whether unshare(1) could not do its part, for which rootlesskit may know another way."""
+    return room.ids is not None and any(line.startswith("unshare: ") for line in log)
 
 
 def _is_refused(text: str) -> bool:

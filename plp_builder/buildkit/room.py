@@ -10,12 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from plp_builder.buildkit import config
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.users import User
+from plp_builder.tuples import NamedTuple
+from plp_builder.users import IdMap, User
 
 ROOT = User("root", 0, 0, "/root")
 
@@ -28,28 +28,50 @@ _PASSED_ON = (
 
 
 class Room(NamedTuple):
-    """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever."""
+    """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever.
+
+    ``ids`` is for unshare(1), which makes a rootless room in a sixth of rootlesskit's time; without
+    them rootlesskit makes it.
+    """
 
     runtime: Runtime
     user: User | None
     sandbox: Sandbox
     by_root: bool = True
+    ids: IdMap | None = None
 
     @property
     def uids(self) -> frozenset[int]:
         """Of the daemon's user, and of its client."""
         return frozenset({(self.user or ROOT).uid, os.geteuid()})
 
+    def another(self) -> Room | None:
+        """The next to try where this one is refused; None if there is none."""
+        if self.sandbox is not Sandbox.PROCESS:
+            return None
+        return self._replace(ids=None) if self.ids else self.with_sandbox(Sandbox.NONE)
 
-def room(user: User | None, masked: tuple[str, ...], environ: Mapping[str, str]) -> Room:
+    def with_sandbox(self, sandbox: Sandbox) -> Room:
+        """The same with another sandbox."""
+        return self._replace(sandbox=sandbox, ids=None)
+
+
+def room(
+    user: User | None,
+    masked: tuple[str, ...],
+    environ: Mapping[str, str],
+    ids: IdMap | None = None,
+) -> Room:
     """Fresh directories for the run, and the strongest sandbox that can work.
 
-    ``masked`` are the hidden parts of /proc. Raises RootlessNotPermitted when there is no
-    place for the directories.
+    ``masked`` are the hidden parts of /proc; ``ids`` those of ``user``, where unshare(1) can map
+    them. Raises RootlessNotPermitted when there is no place for the directories.
     """
     defaults = config.platforms(os.uname().machine) if user else ""
     runtime = create(candidates(environ), user or ROOT, defaults)
-    return Room(runtime, user, sandbox_for(user, masked), by_root=os.geteuid() == 0)
+    sandbox = sandbox_for(user, masked)
+    used = ids if sandbox is Sandbox.PROCESS else None
+    return Room(runtime, user, sandbox, by_root=os.geteuid() == 0, ids=used)
 
 
 def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:
@@ -67,8 +89,9 @@ def wrapper(room: Room) -> tuple[str, ...]:
     A PID namespace wherever possible: when its first process goes, the kernel ends the rest. A
     mount namespace likewise takes all mounts with it.
     """
-    if room.sandbox is Sandbox.ROOT:
-        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if room.sandbox is Sandbox.ROOT or room.ids:
+        mapping = _mapping(room.ids) if room.ids else ()
+        words = ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     else:
         words = [
             "rootlesskit",
@@ -77,12 +100,21 @@ def wrapper(room: Room) -> tuple[str, ...]:
             "--subid-source=static",
             f"--state-dir={room.runtime.daemon}/rootlesskit-{room.sandbox.name.lower()}",
         ]
-    if room.sandbox is Sandbox.PROCESS:
-        words.append("--pidns")
+        if room.sandbox is Sandbox.PROCESS:
+            words.append("--pidns")
     if not room.by_root and os.access(sys.executable, os.X_OK):
         script = os.path.join(os.path.dirname(__file__), "nosync.py")
         words += [sys.executable, "-I", "-S", script]
     return (*words, "sh")
+
+
+def _mapping(ids: IdMap) -> tuple[str, ...]:
+    """The words that map root to the user, and all other ids to the user's subordinate ones.
+
+    In the notation of util-linux 2.38, which later ones also take (unshare(1)).
+    """
+    users, groups = (f"{first},1,{count}" for first, count in ids)
+    return "--map-root-user", f"--map-users={users}", f"--map-groups={groups}"
 
 
 def never_sync(room: Room) -> Callable[[], object] | None:

@@ -31,6 +31,7 @@ from plp_builder.errors import (
     StateNotCarried,
 )
 from plp_builder.preflight.cache_path import check_cache
+from plp_builder.preflight.facts import ranges_of
 
 if TYPE_CHECKING:
     from plp_builder.preflight.facts import Facts
@@ -152,6 +153,7 @@ class Choice:
                 self._make_room(found)
             else:
                 found.keep_verdict("; ".join(failure.why))
+                self._clear(found)
             self.refusal = failure
             _tell(failure)
             self._drop()
@@ -210,9 +212,13 @@ class Choice:
 
     def _make_room(self, found: State) -> None:
         """Remove all that is kept beside the portable cache: without room there is no build."""
+        self._clear(found)
+        remove(found.layout)
+
+    def _clear(self, found: State) -> None:
+        """Remove what a daemon has left."""
         with suppress(OSError):
             found.put_aside()
-        remove(found.layout)
         remove_trees(found.remnants(), {"PATH": self._facts.path})
 
     def _drop(self) -> None:
@@ -234,13 +240,8 @@ def _is_blamed(failure: Failure, said: str) -> bool:
 
 def _maker(facts: Facts, user: User, asked: Options) -> Maker:
     program = Path(facts.tools["buildkitd"]).stat()
-    names = (user.name, str(user.uid))
-    ranges = [
-        (one.start, one.size)
-        for kind in (facts.subuid, facts.subgid)
-        for one in kind
-        if user.uid != 0 and one.owner in names
-    ]
+    owned = [] if user.uid == 0 else [ranges_of(user, facts.subuid), ranges_of(user, facts.subgid)]
+    ranges = [(one.start, one.size) for kind in owned for one in kind]
     worker = asked.config if "worker" in asked.config else ""
     return Maker(
         f"{program.st_size}-{program.st_mtime_ns}",

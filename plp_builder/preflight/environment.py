@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING
 
 from plp_builder.errors import CONTAINER_HINT, RootlessNotPermitted, ToolNotFound
 from plp_builder.preflight import machine
-from plp_builder.preflight.facts import CAP_SYS_ADMIN, Facts, IdMapper, Range, read_facts
+from plp_builder.preflight.facts import (
+    CAP_SYS_ADMIN,
+    Facts,
+    IdMapper,
+    Range,
+    ranges_of,
+    read_facts,
+)
 from plp_builder.preflight.finding import Finding
+from plp_builder.users import IdMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from plp_builder.users import User
 
-__all__ = ["check_environment", "daemon_user", "findings", "not_permitted", "read_facts"]
+__all__ = ["check_environment", "daemon_user", "findings", "id_map", "not_permitted", "read_facts"]
 
 GIVING_AWAY = {0: "CHOWN", 1: "DAC_OVERRIDE", 5: "KILL", 6: "SETGID", 7: "SETUID"}
 """What root needs to give the daemon to a user and to end it again, by linux/capability.h."""
@@ -41,6 +49,20 @@ def daemon_user(facts: Facts) -> User | None:
         return None
     able = [user for user in _candidates(facts) if not _blocked(facts, user)]
     return able[0] if able else None
+
+
+def id_map(facts: Facts, user: User | None) -> IdMap | None:
+    """The subordinate ids of ``user``, if unshare(1) can map them: one piece of each kind.
+
+    AppArmor may know rootlesskit as one who may make user namespaces, and nobody else.
+    """
+    if user is None or facts.apparmor_restricts_userns:
+        return None
+    kinds = [ranges_of(user, kind) for kind in (facts.subuid, facts.subgid)]
+    if any(len(kind) != 1 for kind in kinds):
+        return None
+    (uids,), (gids,) = kinds
+    return IdMap((uids.start, uids.size), (gids.start, gids.size))
 
 
 def _candidates(facts: Facts) -> list[User]:
@@ -307,4 +329,4 @@ def _has_ranges(facts: Facts, user: User) -> bool:
 
 
 def _count(ranges: tuple[Range, ...], user: User) -> int:
-    return sum(one.size for one in ranges if one.owner in (user.name, str(user.uid)))
+    return sum(one.size for one in ranges_of(user, ranges))

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
+from plp_builder.tuples import NamedTuple
 from plp_builder.users import Owned, User, on_the_way
 
 CAP_SYS_ADMIN = 21
@@ -165,6 +165,11 @@ def parse_ranges(text: str) -> tuple[Range, ...]:
         if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
             ranges.append(Range(owner, int(numbers[0]), int(numbers[1])))
     return tuple(ranges)
+
+
+def ranges_of(user: User, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    """Those of ``ranges`` that belong to ``user``, by name or by uid."""
+    return tuple(one for one in ranges if one.owner in (user.name, str(user.uid)))
 
 
 def has_other_databases(nsswitch: str) -> bool:

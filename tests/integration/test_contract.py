@@ -110,19 +110,43 @@ def test_directory_is_not_writable(workspace: MakeWorkspace, run_builder: RunBui
     assert "directory is not writable" in result.stderr
 
 
+def with_fakes(place: Workspace, **programs: str) -> str:
+    """A PATH on which some programs only say something, and fail."""
+    directory = place.root / "bin"
+    directory.mkdir(mode=0o755)
+    for name, says in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+        (directory / name).chmod(0o755)
+    return f"{directory}:{machine.tools('current').path}"
+
+
+@pytest.mark.parametrize(
+    "says",
+    ["unshare: unrecognized option --map-root-user", "unshare: unshare failed: Permission denied"],
+)
+def test_rootlesskit_makes_the_room_that_unshare_cannot_make(
+    workspace: MakeWorkspace, run_builder: RunBuilder, says: str
+) -> None:
+    place = simple(workspace("unprivileged"))
+    path = with_fakes(place, unshare=says)
+    result = run_builder({**place.env, "PATH": path}, user="unprivileged")
+    assert result.code == 0, result.stderr
+    assert 'sandbox="process sandbox"' in result.stderr
+    assert "without the process sandbox" not in result.stderr
+    assert result.left_files == ()
+
+
 def test_operation_not_permitted(
     workspace: MakeWorkspace, run_builder: RunBuilder, tmp_path: Path
 ) -> None:
-    """A rootlesskit that is refused what an engine's default profile refuses."""
+    """Programs that are refused what an engine's default profile refuses."""
     place = simple(workspace("unprivileged"))
-    fake = place.root / "bin" / "rootlesskit"
-    fake.parent.mkdir(mode=0o755)
-    fake.write_text(
-        "#!/bin/sh\necho '[rootlesskit:parent] error: failed to start the child: fork/exec "
-        "/proc/self/exe: operation not permitted' >&2\nexit 1\n"
+    path = with_fakes(
+        place,
+        unshare="unshare: unshare failed: Operation not permitted",
+        rootlesskit="[rootlesskit:parent] error: failed to start the child: fork/exec "
+        "/proc/self/exe: operation not permitted",
     )
-    fake.chmod(0o755)
-    path = f"{fake.parent}:{machine.tools('current').path}"
     result = run_builder({**place.env, "PATH": path}, user="unprivileged")
     assert result.code == 1
     assert "ERROR rootless-not-permitted" in result.stderr

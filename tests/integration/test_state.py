@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -199,11 +199,11 @@ def test_another_version_of_buildkit_begins_anew(kept: Kept, tools: dict[str, To
 
 def test_other_subordinate_ids_begin_anew(kept: Kept) -> None:
     kept.run()
-    made = kept.state / "made.json"
-    record = json.loads(made.read_text())
-    assert record["maker"][3], "the daemon's user has no subordinate ids"
-    record["maker"][3][0][0] += 65536
-    made.write_text(json.dumps(record))
+    made = kept.state / "made"
+    note = made.read_text()
+    first = re.search(r"ids=\(\((\d+), ", note)
+    assert first, "the daemon's user has no subordinate ids"
+    made.write_text(note.replace(first[1], str(int(first[1]) + 65536), 1))
     result = kept.run(CACHE_STRATEGY="state")
     assert ANEW in result.output
     assert "ids" in result.output
@@ -283,7 +283,7 @@ def test_a_file_system_that_is_mounted_read_only_fails_no_build(kept: Kept) -> N
 def room(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the trial of a directory, and then says that it went well; programs can be replaced."""
 
-    def run(**programs: str) -> subprocess.CompletedProcess[str]:
+    def run(*, beside: bool = False, **programs: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "bin").mkdir(exist_ok=True)
         for name, text in {"mount": "exit 0", "umount": "exit 0", "chown": "exit 0"}.items():
             program = tmp_path / "bin" / name
@@ -291,7 +291,8 @@ def room(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             program.chmod(0o755)
         (tmp_path / "it's a root").mkdir(exist_ok=True)
         # What lies in the overlay is there whether it is mounted or not.
-        script = trial.script(tmp_path / "it's a root", rootless=True) + "echo went well\n"
+        script = trial.script(tmp_path / "it's a root", rootless=True, beside=beside)
+        script += "wait\necho went well\n" if beside else "echo went well\n"
         path = f"{tmp_path}/bin:{os.environ['PATH']}"
         return subprocess.run(
             ["sh"], input=script, env={"PATH": path}, text=True, capture_output=True, check=False
@@ -309,7 +310,7 @@ def test_the_trial_goes_on_where_all_goes_well(
     assert list((tmp_path / "it's a root").iterdir()) == []
 
 
-@pytest.mark.parametrize(
+TRIALS_THAT_FAIL = pytest.mark.parametrize(
     ("program", "does", "reason"),
     [
         ("mount", 'echo "mount: wrong fs type" >&2; exit 32', "no overlay can be mounted: mount:"),
@@ -317,6 +318,9 @@ def test_the_trial_goes_on_where_all_goes_well(
         ("chown", 'echo "chown: Invalid argument" >&2; exit 1', "subordinate ids: chown:"),
     ],
 )
+
+
+@TRIALS_THAT_FAIL
 def test_the_trial_ends_the_room_where_something_does_not(
     room: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
@@ -328,3 +332,25 @@ def test_the_trial_ends_the_room_where_something_does_not(
     assert (done.returncode, done.stdout) == (75, "")
     assert reason.strip() in trial.refusal(done.stderr.splitlines())
     assert list((tmp_path / "it's a root").iterdir()) == []
+
+
+def test_beside_the_daemon_it_tells_that_all_goes_well(
+    room: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = room(beside=True)
+    assert (done.returncode, done.stdout) == (0, "went well\n")
+    assert done.stderr.encode().splitlines() == [trial.PASSED]
+    assert list((tmp_path / "it's a root").iterdir()) == []
+
+
+@TRIALS_THAT_FAIL
+def test_or_what_does_not_while_the_daemon_goes_on(
+    room: Callable[..., subprocess.CompletedProcess[str]],
+    program: str,
+    does: str,
+    reason: str,
+) -> None:
+    done = room(beside=True, **{program: does})
+    assert (done.returncode, done.stdout) == (0, "went well\n")
+    (line,) = done.stderr.splitlines()
+    assert reason.strip() in trial.refusal([line])

@@ -14,13 +14,13 @@ MARK = "plp: this directory cannot carry the daemon's state: "
 
 @pytest.mark.parametrize("path", ["/cache/state/1/root", "/my cache/it's $HOME; `id`/root"])
 def test_the_place_is_one_word_of_the_shell(path: str) -> None:
-    first = script(Path(path), rootless=True).splitlines()[0]
+    first = script(Path(path), rootless=True, beside=False).splitlines()[0]
     assert shlex.split(first) == [f"p={path}/.trial"]
 
 
 def test_only_a_user_namespace_asks_for_attributes_of_its_own() -> None:
-    assert "userxattr" in script(Path("/x"), rootless=True)
-    assert "userxattr" not in script(Path("/x"), rootless=False)
+    assert "userxattr" in script(Path("/x"), rootless=True, beside=False)
+    assert "userxattr" not in script(Path("/x"), rootless=False, beside=False)
 
 
 def test_the_reason_is_what_follows_the_mark_on_a_line_of_its_own() -> None:
@@ -40,4 +40,4 @@ def test_there_is_always_a_reason_and_never_a_long_one() -> None:
 
 
 def test_the_script_says_what_the_reader_looks_for() -> None:
-    assert f'echo "{MARK}$*"' in script(Path("/x"), rootless=True)
+    assert f'echo "{MARK}$*"' in script(Path("/x"), rootless=True, beside=False)

@@ -13,12 +13,13 @@ from plp_builder.buildkit.room import Room, environment, sandbox_for, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, RootlessNotPermitted
-from plp_builder.users import User
+from plp_builder.users import IdMap, User
 
 RUNTIME = Runtime(Path("/tmp/client"), Path("/tmp/daemon"))
 USER = User("builder", 1000, 1000, "/home/builder")
 ROOTLESS = Room(RUNTIME, USER, Sandbox.PROCESS)
 WEAK = Room(RUNTIME, USER, Sandbox.NONE)
+MAPPED = ROOTLESS._replace(ids=IdMap((100_000, 65_536), (200_000, 65_537)))
 ROOT = Room(RUNTIME, None, Sandbox.ROOT)
 
 
@@ -31,6 +32,36 @@ def test_a_daemon_as_root_is_not_rootless() -> None:
     assert sandbox_for(None, ("/proc/kcore",)) is Sandbox.ROOT
     assert "rootlesskit" not in wrapper(ROOT)
     assert "rootlesskit" in wrapper(ROOTLESS)
+
+
+def test_unshare_makes_the_room_of_a_user_whose_ids_it_can_map() -> None:
+    words = wrapper(MAPPED)
+    assert words[0] == "unshare"
+    assert "--map-users=100000,1,65536" in words
+    assert "--map-groups=200000,1,65537" in words
+    assert "rootlesskit" not in words
+
+
+def test_rooms_that_are_refused_are_followed_by_others_with_ever_less() -> None:
+    rooms = [MAPPED]
+    while another := rooms[-1].another():
+        rooms.append(another)
+    assert rooms == [MAPPED, ROOTLESS, WEAK]
+    assert ROOT.another() is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "unshare: unrecognized option '--map-users=100000,1,65536'",
+        "unshare: failed to parse uid map",
+        "unshare: unshare failed: Operation not permitted",
+        "unshare: failed to execute newuidmap: No such file or directory",
+    ],
+)
+def test_what_unshare_cannot_do_rootlesskit_may(line: str) -> None:
+    assert isinstance(explain([line], 1, MAPPED, ready=False), RootlessNotPermitted)
+    assert isinstance(explain([line], 1, MAPPED, ready=True), DaemonDied)
 
 
 def test_the_weaker_sandbox_is_asked_for_once() -> None:

@@ -14,11 +14,12 @@ BUILDER = {name: module for name, module in MODULES.items() if name.startswith("
 PUBLISHER = {name: module for name, module in MODULES.items() if name.startswith("publisher")}
 
 FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"program"}),
     frozenset({"__main__"}),
     frozenset({"build"}),
     frozenset({"solving"}),
     frozenset({"caching", "run"}),
-    frozenset({"drafting", "usage", "version"}),
+    frozenset({"drafting", "tidying", "usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),
     frozenset({"annotations"}),
@@ -27,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"syntax", "process", "oci", "log", "variables", "telling"}),
     frozenset({"redaction"}),
     frozenset({"values", "terminal", "users", "streams", "naming", "phases"}),
-    frozenset({"errors", "lazy", "early", ""}),
+    frozenset({"errors", "lazy", "early", "tuples", ""}),
 )
 """From the street down to the ground: a room may use the floors below its own."""
 
@@ -41,7 +42,7 @@ STDLIB_TOO_DEAR = frozenset(
 LEAVES = frozenset(
     {"oci", "process", "log", "errors", ""}
     | {"variables", "reading", "naming", "manual", "telling", "terminal", "values", "streams"}
-    | {"users", "lazy", "early", "redaction"}
+    | {"users", "lazy", "early", "redaction", "tuples"}
 )
 """What the publisher may use of the builder's package."""
 

@@ -7,7 +7,7 @@ import pytest
 from plp_builder.errors import RootlessNotPermitted, ToolNotFound
 from plp_builder.preflight import environment, facts
 from plp_builder.preflight.facts import Disk, Facts, IdMapper, Range
-from plp_builder.users import User
+from plp_builder.users import IdMap, User
 
 ALL = (1 << 41) - 1
 WITHOUT_SYS_ADMIN = ALL & ~(1 << facts.CAP_SYS_ADMIN)
@@ -79,6 +79,23 @@ def test_ranges_may_be_given_in_parts_and_by_uid() -> None:
     parts = (Range("1001", 1, 60000), Range("bob", 70000, 5536))
     given = MACHINE._replace(users=(BOB,), subuid=parts, subgid=parts)
     assert environment.daemon_user(given) == BOB
+
+
+def test_ids_in_one_piece_can_be_mapped_by_unshare() -> None:
+    assert environment.id_map(MACHINE, ANN) == IdMap((100_000, 65_536), (100_000, 65_536))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subuid": ()},
+        {"subgid": (Range("ann", 1, 60000), Range("1000", 70000, 5536))},
+        {"apparmor_restricts_userns": True},
+    ],
+)
+def test_else_rootlesskit_maps_them(change: dict[str, object]) -> None:
+    assert environment.id_map(MACHINE._replace(**change), ANN) is None  # type: ignore[arg-type]
+    assert environment.id_map(MACHINE, None) is None
 
 
 def test_root_itself_is_no_unprivileged_user() -> None:
