@@ -11,7 +11,7 @@ from plp_builder import log
 from plp_builder.buildkit.daemonless import Daemon
 from plp_builder.buildkit.options import foreseen
 from plp_builder.buildkit.room import ROOT, room
-from plp_builder.errors import Failure
+from plp_builder.errors import Failure, SettingInvalid
 from plp_builder.phases import Phases
 from plp_builder.preflight import environment
 from plp_builder.process import Stop, Watch
@@ -78,7 +78,12 @@ def settings(environ: Mapping[str, str]) -> Settings:
     """The settings; from here on the log is as they say. Raises SettingInvalid."""
     from plp_builder import settings as variables
 
-    found = variables.load(environ)
+    try:
+        found = variables.load(environ)
+    except SettingInvalid:
+        for sentence in variables.unknown_variables(environ):
+            log.warning(sentence)
+        raise
     secrets = variables.secret_values(found, environ)
     if paths := [secret.path for secret in found.secrets if secret.path is not None]:
         from plp_builder.results.secret_files import secret_file_values

@@ -18,6 +18,7 @@ from plp_builder.errors import (
     DaemonFailure,
     StateDamaged,
     StateNotCarried,
+    TimedOut,
 )
 from plp_builder.preflight import environment
 
@@ -85,7 +86,7 @@ class Solving:
     def finish(self, request: SolveRequest, model: Model, *, quiet: bool = False) -> bool:
         """Let the daemon, which is ready, solve, if it has not begun; whether it succeeded.
 
-        ``model`` takes up what happens. Raises DaemonDied.
+        ``model`` takes up what happens. Raises DaemonDied, TimedOut.
         """
         if not self._call:
             self.begin(request)
@@ -96,6 +97,9 @@ class Solving:
             shown.finish(time.monotonic())
             if code:
                 self._daemon.check()
+        except TimedOut as late:
+            at_work = [f"at work then: {name}" for name in model.running]
+            raise TimedOut(late.what, why=[*late.why, *at_work], hint=late.hint) from None
         finally:
             self.end()
         return code == 0

@@ -7,7 +7,7 @@ as systemd-nspawn does with ``--suppress-sync=yes``. The
 archive and the cache are written by buildctl, which runs without it.
 
 The filter has to be set by whoever has CAP_SYS_ADMIN. That is root, in the new process before it
-gives the daemon away; or an unprivileged user inside the user namespace of rootlesskit, where this
+gives the daemon away; or an unprivileged user inside the user namespace of the daemon, where this
 module is a script: ``python -I -S nosync.py PROGRAM WORDS…``. Where the filter is refused the
 program runs all the same, only slower.
 """

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from plp_builder.process.child import find
 from plp_builder.tuples import NamedTuple
 from plp_builder.users import Owned, User, on_the_way
 
@@ -98,9 +99,7 @@ class Facts(NamedTuple):
 
 def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
     """Look at the machine. ``root`` is where /proc, /sys and /etc are; for tests."""
-    tools = {
-        name: path for name in _TOOLS if (path := _which(name, environ.get("PATH", os.defpath)))
-    }
+    tools = {name: path for name in _TOOLS if (path := find(name, environ.get("PATH", os.defpath)))}
     status = _status(_text(root / "proc/self/status"))
     sysctl = root / "proc/sys"
     return Facts(
@@ -232,14 +231,6 @@ def _hexadecimal(text: str) -> int:
         return int(text, 16)
     except ValueError:
         return 0
-
-
-def _which(name: str, path: str) -> str | None:
-    for directory in path.split(os.pathsep):
-        candidate = Path(directory or ".", name)
-        if os.access(candidate, os.X_OK) and candidate.is_file():
-            return str(candidate)
-    return None
 
 
 def _id_mapper(path: str | None) -> IdMapper | None:

@@ -107,6 +107,11 @@ class Model:
         """Bytes that reached the daemon: context files and layers of base images."""
         return sum(step.transferred for step in self.steps.values())
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The names of the instructions that are being carried out."""
+        return tuple(step.name for step in self.steps.values() if step.counts and step.running)
+
     def number(self, step: Step) -> int:
         """The number under which the step is shown; numbers are given in the order of showing."""
         if not step.number:

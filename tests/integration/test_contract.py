@@ -287,6 +287,16 @@ def test_what_cannot_be_used_is_refused_before_the_daemon_starts(
     assert started.exists()
 
 
+def test_a_misspelt_name_is_told_beside_a_value_that_cannot_be_used(
+    workspace: MakeWorkspace, run_builder: RunBuilder
+) -> None:
+    place = simple(workspace())
+    result = run_builder({**place.env, "PLP_TIMEOUT": "soon", "PLP_TARGTE": "x"})
+    assert result.code == 1
+    assert "ERROR setting-invalid" in result.stderr
+    assert "PLP_TARGTE is unknown; did you mean PLP_TARGET?" in result.stderr
+
+
 def test_an_offline_build_names_the_image_that_is_not_at_hand(
     workspace: MakeWorkspace, run_builder: RunBuilder
 ) -> None:

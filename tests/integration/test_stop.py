@@ -139,6 +139,7 @@ def test_a_silent_step_is_ended_within_ten_seconds(
     if seconds:
         assert result.code == 1
         assert "ERROR timed-out: the build did not end within PLP_TIMEOUT (15 s)" in result.stderr
+        assert "at work then: [" in result.stderr
     else:
         assert result.code == 130
         assert "ERROR interrupted" in result.stderr

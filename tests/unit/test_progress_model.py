@@ -44,6 +44,15 @@ def test_whether_steps_have_printed_anything() -> None:
     assert model.printed
 
 
+def test_the_instructions_that_are_being_carried_out() -> None:
+    model = Model()
+    apply(model, vertex("a", "[1/2] RUN one", started=moment(0)))
+    apply(model, vertex("b", "[2/2] RUN two", started=moment(1)))
+    apply(model, vertex("c", "[internal] load build context", started=moment(1)))
+    apply(model, vertex("a", "[1/2] RUN one", started=moment(0), completed=moment(2)))
+    assert model.running == ("[2/2] RUN two",)
+
+
 @pytest.mark.parametrize(
     ("name", "instruction"),
     [
