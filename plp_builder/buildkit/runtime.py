@@ -29,6 +29,8 @@ _NAME_ROOM = len("/plp-daemon-01234567/") + len(SOCKET_NAME)
 
 
 _PATIENCE = 60.0
+_AS_ROOT = "unshare", "--map-root-user", "--map-auto"
+"""Of util-linux 2.38; seven times as quick as rootlesskit."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
 
@@ -228,11 +230,11 @@ def _remove_few(directory: Path) -> None:
 def remove_trees(paths: Iterable[Path], env: Mapping[str, str]) -> tuple[str, ...]:
     """Remove directories in which a daemon was at work; what could not be removed.
 
-    An unprivileged user may not delete what subordinate users own: that takes the user
-    namespace which rootlesskit makes.
+    An unprivileged user may not delete what subordinate users own: that takes a user namespace,
+    as the daemon's own.
     """
     wanted = list(map(str, paths))
-    for command in (["rm"], ["rootlesskit", "--net=host", "rm"]):
+    for command in (["rm"], [*_AS_ROOT, "rm"], ["rootlesskit", "--net=host", "rm"]):
         left = [path for path in wanted if os.path.lexists(path)]
         if not left:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -277,6 +278,29 @@ def test_a_file_system_that_is_mounted_read_only_fails_no_build(kept: Kept) -> N
     result = kept.run()
     assert cached(result) == STEPS
     assert digest(kept.place.archive) == cold
+
+
+def test_a_directory_that_fails_its_trial_while_the_daemon_serves_already(kept: Kept) -> None:
+    kept.replace(mount="sleep 1; echo 'mount: none today' >&2; exit 32")
+    without_state(kept, "no overlay can be mounted: mount: none today")
+    assert not kept.root.exists()
+
+
+def test_a_daemon_that_dies_before_the_trial_has_ended_is_started_after_it(kept: Kept) -> None:
+    cold = kept.cold()
+    seen = kept.place.root / "seen"
+    seen.mkdir()
+    seen.chmod(0o777)
+    kept.replace(
+        mount=f'sleep 0.3; exec {shutil.which("mount")} "$@"',
+        buildkitd=f"mkdir {seen}/once && {{ echo 'buildkitd: no luck' >&2; exit 1; }}\n"
+        f'exec {kept.tools["buildkitd"]} "$@"',
+    )
+    result = kept.run()
+    assert (seen / "once").exists()
+    assert NOT_KEPT not in result.output
+    assert digest(kept.place.archive) == cold
+    assert cached(kept.run()) == STEPS
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ class Kept:
         self._start = start
         self._user = user
         self._dockerfile = dockerfile
+        self._path = tools.path
         place.write({"Dockerfile": dockerfile, "busybox": static_busybox().read_bytes()})
         self.change("one")
 
@@ -74,9 +75,19 @@ class Kept:
         self.code = code
         self.place.write({"code": code})
 
+    def replace(self, **programs: str) -> None:
+        """Let builds find shell scripts of these texts in place of programs."""
+        directory = self.place.root / "bin"
+        directory.mkdir(mode=0o755, exist_ok=True)
+        for name, text in programs.items():
+            (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+            (directory / name).chmod(0o755)
+        self._path = f"{directory}:{self.tools.path}"
+
     def start(self, **variables: str | None) -> Run:
         """Start a build; ``variables`` are the builder's, without PLP_."""
         given = {f"PLP_{name}": value for name, value in variables.items()}
+        given["PATH"] = self._path
         env: Mapping[str, str | None] = {
             **self.place.env,
             "SOURCE_DATE_EPOCH": "1700000000",
