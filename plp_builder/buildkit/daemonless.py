@@ -19,7 +19,7 @@ from typing import Self
 from plp_builder.buildkit import Endpoint, config, leftovers, trial
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options
-from plp_builder.buildkit.room import ROOT, Room, environment, never_sync, wrapper
+from plp_builder.buildkit.room import ROOT, Room, environment, preparation, wrapper
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted, StateNotCarried
@@ -255,7 +255,7 @@ class Daemon:
                 stdin=waits,
                 stderr=subprocess.PIPE,
                 user=room.user,
-                prepare=never_sync(room),
+                prepare=preparation(room),
             )
         finally:
             os.close(waits)

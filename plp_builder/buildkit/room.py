@@ -90,7 +90,7 @@ def wrapper(room: Room) -> tuple[str, ...]:
     mount namespace likewise takes all mounts with it.
     """
     if room.sandbox is Sandbox.ROOT or room.ids:
-        mapping = _mapping(room.ids) if room.ids else ()
+        mapping = _mapping(room.ids) if room.ids and room.by_root else ()
         words = ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     else:
         words = [
@@ -102,9 +102,9 @@ def wrapper(room: Room) -> tuple[str, ...]:
         ]
         if room.sandbox is Sandbox.PROCESS:
             words.append("--pidns")
-    if not room.by_root and os.access(sys.executable, os.X_OK):
-        script = os.path.join(os.path.dirname(__file__), "nosync.py")
-        words += [sys.executable, "-I", "-S", script]
+        if not room.by_root and os.access(sys.executable, os.X_OK):
+            script = os.path.join(os.path.dirname(__file__), "nosync.py")
+            words += [sys.executable, "-I", "-S", script]
     return (*words, "sh")
 
 
@@ -117,17 +117,29 @@ def _mapping(ids: IdMap) -> tuple[str, ...]:
     return "--map-root-user", f"--map-users={users}", f"--map-groups={groups}"
 
 
-def never_sync(room: Room) -> Callable[[], object] | None:
+def preparation(room: Room) -> Callable[[], object] | None:
     """What to do in the wrapper's first process so that nothing in it waits for the disk.
 
-    The daemon's state lives no longer than the build. None where only a process inside the
-    namespaces can do it, of which ``wrapper`` takes care.
+    The filter for that is set by root, or by an ordinary user in a namespace of its own. None where
+    only a process inside rootlesskit's can do it, of which ``wrapper`` takes care.
     """
-    if not room.by_root:
+    if not (room.by_root or room.ids):
         return None
+    return partial(_prepare, None if room.by_root else room.ids)
+
+
+def _prepare(ids: IdMap | None) -> None:
     from plp_builder.buildkit import nosync
 
-    return partial(nosync.install, os.uname().machine)
+    if ids:
+        from plp_builder.buildkit import namespace
+
+        try:
+            namespace.enter(ids)
+        except OSError as error:
+            os.write(2, f"unshare: {error}\n".encode())
+            os._exit(1)
+    nosync.install(os.uname().machine)
 
 
 def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:

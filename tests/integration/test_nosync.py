@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +12,26 @@ from pathlib import Path
 import pytest
 
 from plp_builder.buildkit import nosync
-from plp_builder.buildkit.room import Room, never_sync, wrapper
+from plp_builder.buildkit.room import Room, preparation, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.process import Stop, Watch, start
 from plp_builder.users import User
 from scripts.set_up.step import ROOT
+from tests.support import machine
+from tests.support.builder import MakeWorkspace, StartBuilder
 
+SLEEPS = 'RUN ["/busybox", "sh", "-c", "echo asleep; /busybox sleep 99"]\n'
+UNSHARE_REFUSED = "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n"
 SCRIPT = [sys.executable, "-I", "-S", nosync.__file__]
 ASKS = "import os; os.fsync(os.pipe()[0]); os.sync(); print('answered')"
 """fsync(2) of a pipe is EINVAL, if the kernel is asked."""
+
+
+def filters(pid: int) -> int:
+    """How many seccomp filters a process has (proc_pid_status(5), Linux 5.9)."""
+    (line,) = re.findall(r"Seccomp_filters:\t(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(line)
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +52,7 @@ def test_syncing_succeeds_at_once() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a filter takes root or a user namespace")
-def test_the_daemon_of_root_never_syncs(tmp_path: Path) -> None:
+def test_the_daemon_of_root_preparations(tmp_path: Path) -> None:
     """As the wrapper is started: the filter comes before another user's identity."""
     owner = User("nobody", 65534, 65534, "/")
     for user in (None, owner):
@@ -50,7 +62,7 @@ def test_the_daemon_of_root_never_syncs(tmp_path: Path) -> None:
             env=dict(os.environ),
             stdout=subprocess.PIPE,
             user=user,
-            prepare=never_sync(room),
+            prepare=preparation(room),
         )
         assert child.stdout.read() == b"answered\n"
         with Watch(Stop()) as watch:
@@ -60,7 +72,7 @@ def test_the_daemon_of_root_never_syncs(tmp_path: Path) -> None:
 
 def test_a_room_of_another_user_takes_care_itself(tmp_path: Path) -> None:
     room = Room(Runtime(tmp_path, tmp_path), None, Sandbox.PROCESS, by_root=False)
-    assert never_sync(room) is None
+    assert preparation(room) is None
     assert nosync.__file__ in wrapper(room)
     assert nosync.__file__ not in wrapper(room._replace(by_root=True))
 
@@ -90,3 +102,28 @@ def test_it_tells_whether_it_worked() -> None:
         [sys.executable, "-c", TELLS], capture_output=True, cwd=ROOT, check=False, text=True
     )
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+@pytest.mark.parametrize("user", ["root", "unprivileged"])
+@pytest.mark.parametrize("by", ["unshare", "rootlesskit"])
+def test_whoever_starts_a_daemon_and_however_it_never_syncs(
+    user: str, by: str, workspace: MakeWorkspace, start_builder: StartBuilder
+) -> None:
+    place = workspace(user)
+    place.write({"Dockerfile": "FROM scratch\nCOPY busybox /\n" + SLEEPS})
+    place.write({"busybox": Path(machine.command("busybox")).read_bytes()})
+    (place.source / "busybox").chmod(0o755)
+    path = machine.tools("current").path
+    if by == "rootlesskit":
+        fake = place.root / "bin" / "unshare"
+        fake.parent.mkdir(mode=0o755)
+        fake.write_text(UNSHARE_REFUSED)
+        fake.chmod(0o755)
+        path = f"{fake.parent}:{path}"
+    run = start_builder({**place.env, "PATH": path}, user=user)
+    run.wait_for("asleep")
+    found = {Path(process.command.split()[0]).name: process.pid for process in run.tree()}
+    assert ("rootlesskit" in found) == (by == "rootlesskit"), found
+    assert filters(found["buildkitd"]) == filters(os.getpid()) + 1
+    run.send(signal.SIGTERM)
+    assert run.wait().left_processes == ()

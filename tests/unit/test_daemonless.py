@@ -9,7 +9,7 @@ import pytest
 from plp_builder.buildkit.daemonless import command
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.options import Options
-from plp_builder.buildkit.room import Room, environment, sandbox_for, wrapper
+from plp_builder.buildkit.room import Room, environment, preparation, sandbox_for, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, RootlessNotPermitted
@@ -40,6 +40,12 @@ def test_unshare_makes_the_room_of_a_user_whose_ids_it_can_map() -> None:
     assert "--map-users=100000,1,65536" in words
     assert "--map-groups=200000,1,65537" in words
     assert "rootlesskit" not in words
+
+
+def test_an_ordinary_user_maps_them_before_unshare_makes_the_rest() -> None:
+    words = wrapper(MAPPED._replace(by_root=False))
+    assert words == (*wrapper(ROOT),)
+    assert preparation(MAPPED._replace(by_root=False)) is not None
 
 
 def test_rooms_that_are_refused_are_followed_by_others_with_ever_less() -> None:
