@@ -92,14 +92,16 @@ class Solving:
             self.begin(request)
         assert self._call  # noqa: S101 - for the type checker
         shown = self._display(model, quiet=quiet)
+        at_work: list[str] = []
+        early = lambda: at_work.extend(model.running)  # noqa: E731 - the end changes the model
         try:
-            code = self._call.finish(shown.feed, partial(self._tick, shown))
+            code = self._call.finish(shown.feed, partial(self._tick, shown), early)
             shown.finish(time.monotonic())
             if code:
                 self._daemon.check()
         except TimedOut as late:
-            at_work = [f"at work then: {name}" for name in model.running]
-            raise TimedOut(late.what, why=[*late.why, *at_work], hint=late.hint) from None
+            why = [*late.why, *(f"at work then: {name}" for name in at_work)]
+            raise TimedOut(late.what, why=why, hint=late.hint) from None
         finally:
             self.end()
         return code == 0

@@ -54,11 +54,17 @@ class Call:
             self._watch.forget(self._child.stderr)
             self._child.close()
 
-    def finish(self, line: Callable[[bytes, float], None], tick: Callable[[float], None]) -> int:
+    def finish(
+        self,
+        line: Callable[[bytes, float], None],
+        tick: Callable[[float], None],
+        early: Callable[[], object] = lambda: None,
+    ) -> int:
         """Wait for its end and return its exit code.
 
         ``line`` gets each line of its stderr and ``tick`` is called about twice a second, both
-        with the time of ``time.monotonic``. Whatever ends the wait early ends buildctl, too.
+        with the time of ``time.monotonic``. Whatever ends the wait early ends buildctl, too, after
+        a call of ``early``.
         """
         child, watch = self._child, self._watch
         lines = Lines(lambda text: line(text, time.monotonic()))
@@ -72,5 +78,8 @@ class Call:
             )
             watch.until(lambda: lines.ended, seconds=LAST_WORDS)
             return child.poll() or 0
+        except BaseException:
+            early()
+            raise
         finally:
             self.end()

@@ -51,7 +51,7 @@ class Kept:
         self._start = start
         self._user = user
         self._dockerfile = dockerfile
-        self._path = tools.path
+        self._replaced = ""
         place.write({"Dockerfile": dockerfile, "busybox": static_busybox().read_bytes()})
         self.change("one")
 
@@ -82,12 +82,12 @@ class Kept:
         for name, text in programs.items():
             (directory / name).write_text(f"#!/bin/sh\n{text}\n")
             (directory / name).chmod(0o755)
-        self._path = f"{directory}:{self.tools.path}"
+        self._replaced = f"{directory}:"
 
     def start(self, **variables: str | None) -> Run:
         """Start a build; ``variables`` are the builder's, without PLP_."""
         given = {f"PLP_{name}": value for name, value in variables.items()}
-        given["PATH"] = self._path
+        given["PATH"] = self._replaced + self.tools.path
         env: Mapping[str, str | None] = {
             **self.place.env,
             "SOURCE_DATE_EPOCH": "1700000000",
