@@ -27,6 +27,8 @@ SILENCE = 0.5
 """Seconds after which the log does not wait any longer for a moment in which it costs nothing."""
 
 if TYPE_CHECKING:
+    from plp_builder.buildkit.daemonless import Daemon
+    from plp_builder.caching import Caching
     from plp_builder.results.console import Success
     from plp_builder.run import Run
     from plp_builder.settings import Settings
@@ -109,10 +111,7 @@ def build(run: Run, settings: Settings) -> Success:
             archive = output.publish(check, references=settings.image, verified=assembled)
     with suppress(TimedOut):  # the archive is in its place: too late to fail
         keep(run, request, daemon, caching, solving, model)
-    with run.phases.part("stop"):
-        daemon.stop(IDLE_GRACE)
-    with suppress(TimedOut), run.phases.part("keep"):
-        caching.finish(grown=not model.all_cached)
+    _end(run, daemon, caching, grown=not model.all_cached)
     from plp_builder.results.console import Success
 
     if archive and len(settings.image) > 1 and not archive.has_docker_manifest:
@@ -126,6 +125,17 @@ def build(run: Run, settings: Settings) -> Success:
         steps_cached=model.steps_cached,
         warnings=len(model.warnings),
     )
+
+
+def _end(run: Run, daemon: Daemon, caching: Caching, *, grown: bool) -> None:
+    """End the daemon, which takes a moment, and keep what is left to later builds."""
+    daemon.kill()
+    with suppress(TimedOut), run.phases.part("merge"):
+        caching.merge()
+    with run.phases.part("stop"):
+        daemon.stop(IDLE_GRACE)
+    with suppress(TimedOut), run.phases.part("keep"):
+        caching.finish(grown=grown)
 
 
 def _checking(check: Callable[[], None]) -> Callable[[], None]:

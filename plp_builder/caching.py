@@ -324,10 +324,13 @@ class Caching:
         if self._copies:
             self._copies.note()
 
-    def finish(self, *, grown: bool) -> None:
-        """The daemon has ended: what it left is kept, and what was exported merged."""
+    def merge(self) -> None:
+        """Nothing is solved any more: what was exported gets into the portable cache."""
         if self._portable:
             self._portable.keep()
+
+    def finish(self, *, grown: bool) -> None:
+        """The daemon has ended: what it left is kept."""
         if self._copies:
             self._copies.note()
         if self.state:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import time
@@ -103,6 +104,7 @@ class Daemon:
         self._watch = watch
         self._say = say
         self._child: Child | None = None
+        self._inner: list[int] = []
         self._orders = -1
         self._started = False
         self._expected: Options | None = None
@@ -208,15 +210,20 @@ class Daemon:
         leftovers.kill(certain)
         return len(certain)
 
+    def kill(self) -> None:
+        """Have it end at once, without waiting for that, as an idle one may; then `stop` it."""
+        if self._child is not None:
+            self._watch.forget(self._child)
+            self._inner = _children(self._child.pid)
+            self._child.signal(signal.SIGKILL, group=self._is_deaf)
+
     def stop(self, grace: float) -> None:
         """End the daemon and everything that it started; may be called again."""
         child, self._child = self._child, None
         if child is not None:
             self._watch.forget(child)
-            inner = _children(child.pid)
-            # unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on.
-            alone = self.room.sandbox is Sandbox.ROOT or self.room.ids is not None
-            self._watch.end(child, grace=grace, group=alone)
+            inner, self._inner = self._inner or _children(child.pid), []
+            self._watch.end(child, grace=grace, group=self._is_deaf)
             self._watch.forget(child.stderr)
             child.close()
             _await(inner)
@@ -229,6 +236,11 @@ class Daemon:
             self._watch.forget(self._notify.fileno())
             self._notify.close()
             self._notify = None
+
+    @property
+    def _is_deaf(self) -> bool:
+        """unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on."""
+        return self.room.sandbox is Sandbox.ROOT or self.room.ids is not None
 
     @property
     def _env(self) -> dict[str, str]:
