@@ -23,6 +23,8 @@ _PREFIXES = re.compile(
     r"^(?:failed to solve: |rpc error: code = \w+ desc = |(?:Unknown|Canceled|ResourceExhausted|"
     r"NotFound|InvalidArgument|FailedPrecondition|PermissionDenied|Unavailable|Internal): )+"
 )
+_TRACE = re.compile(r"\.go:\d+ \+0x[0-9a-f]+$")
+"""A line of a Go program's traceback."""
 _EMPTY_LINE = re.compile(r"\s*\d+ \|\s*$")
 _STAGE = re.compile(r"^\[[^\]]*\] ")
 _EXIT_CODE = re.compile(r"did not complete successfully: exit code: (\d+)$")
@@ -97,10 +99,11 @@ def explain(model: Model, stderr_tail: Sequence[str] = (), *, dockerfile: str = 
             what, why=_clean((*words.excerpt, reason)), hint=hints.image_hint(case)
         )
     if not error and not step:
+        crashed = any(_TRACE.search(text) for text in model.texts)
         return BuildFailed(
-            "buildctl ended without saying why",
+            "buildctl crashed" if crashed else "buildctl ended without saying why",
             why=_clean(list(model.texts)[-SHOWN_LINES:]),
-            hint=hints.DEFAULT,
+            hint=hints.CRASHED if crashed else hints.DEFAULT,
         )
     if error.endswith(CANCELED):
         return BuildFailed("the build was cancelled", why=_clean(why), hint="Start it again.")

@@ -20,6 +20,11 @@ class Case(NamedTuple):
 
 DEFAULT = "Read BuildKit's words above; PLP_DEBUG=true shows more of what happened."
 
+CRASHED = (
+    "Most likely it could not have as many threads as it needs, or as much memory: raise the "
+    "limits, in Docker --pids-limit and --memory, on a machine ulimit -u."
+)
+
 _MISSING = re.compile(r"failed to calculate checksum of ref \S+ \"?(?P<path>.*?)\"?: not found")
 _FROM = re.compile(r"--from=(\S+)")
 

@@ -122,8 +122,8 @@ def test_bytecode_is_there_and_is_never_compared_with_dates(image: Image) -> Non
 def test_configuration_and_labels(image: Image, engine: Engine) -> None:
     (told,) = json.loads(engine.docker("image", "inspect", image.reference).stdout)
     config = told["Config"]
-    package = {"builder": "plp_builder", "publisher": "publisher"}[image.target]
-    assert config["Entrypoint"] == ["/opt/plp/bin/python", "-I", "-m", package]
+    program = f"/opt/plp/bin/plp-{image.target}"
+    assert config["Entrypoint"] == ["/opt/plp/bin/python", "-I", program]
     assert config["StopSignal"] == "SIGTERM"
     assert not config.get("Healthcheck")
     assert config["User"] == {"builder": "", "publisher": "1000:1000"}[image.target]

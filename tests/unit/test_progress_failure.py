@@ -211,6 +211,19 @@ def test_nothing_known() -> None:
     assert failure.what == "buildctl ended without saying why"
 
 
+def test_a_crash_of_buildctl_is_told_as_one() -> None:
+    _, model = watch(
+        [
+            b"runtime: failed to create new OS thread (have 9 already; errno=11)\n",
+            b"goroutine 51 gp=0x2cd6 m=nil [runnable]:\n",
+            b"\t/src/golang.org/x/net@v0.57.0/http2/server.go:2256 +0x21f\n",
+        ]
+    )
+    failure = explain(model)
+    assert failure.what == "buildctl crashed"
+    assert "--pids-limit" in failure.hint
+
+
 def test_a_panic_of_buildctl_is_shown() -> None:
     _, model = watch([b"panic: runtime error\n", b"goroutine 1 [running]:\n"])
     assert explain(model).why == ("panic: runtime error", "goroutine 1 [running]:")

@@ -131,4 +131,4 @@ def test_a_state_is_removed_by_a_process(base: Path, monkeypatch: pytest.MonkeyP
     made = runtime.create([base], SELF)
     (made.state / "file").write_text("")
     assert runtime.remove(made, {}) == (str(made.client), str(made.daemon))
-    assert [command[0] for command in asked] == ["rm", "rootlesskit"]
+    assert [command[0] for command in asked] == ["rm", "unshare", "rootlesskit"]
