@@ -93,9 +93,12 @@ class Solving:
         assert self._call  # noqa: S101 - for the type checker
         shown = self._display(model, quiet=quiet)
         at_work: list[str] = []
-        early = lambda: at_work.extend(model.running)  # noqa: E731 - the end changes the model
         try:
-            code = self._call.finish(shown.feed, partial(self._tick, shown), early)
+            code = self._call.finish(
+                shown.feed,
+                partial(self._tick, shown),
+                early=lambda: at_work.extend(model.running),  # buildctl's end changes the model
+            )
             shown.finish(time.monotonic())
             if code:
                 self._daemon.check()

@@ -33,7 +33,8 @@ said=$(mkdir -p "$p/lower" "$p/upper" "$p/work" "$p/merged" 2>&1) || refuse "$sa
 true >"$p/lower/file" || refuse "no file can be made in it"
 said=$(chown 1:1 "$p/lower/file" 2>&1) || refuse "files cannot belong to subordinate ids: $said"
 {overlay} || refuse "no overlay can be mounted: $said"
-said=$(rm -f "$p/merged/file" 2>&1) && true >"$p/merged/other" || {{
+said=$(rm -f "$p/merged/file" 2>&1) && true >"$p/merged/other" &&
+    said=$(chown 2:2 "$p/merged/other" 2>&1) || {{
     umount "$p/merged"; refuse "an overlay takes no changes: $said"; }}
 umount "$p/merged"
 rm -rf "$p"
