@@ -21,6 +21,14 @@ from scripts.set_up.toolchain import lowest_go
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("buildkitd", "buildctl", "rootlesskit")
+COMMAND = """\
+import sys
+from plp_builder.program import run
+if __name__ == "__main__":
+    sys.exit(run())
+"""
+"""What pip makes of the entry point."""
+
 UPSTREAM = "examples/buildctl-daemonless/buildctl-daemonless.sh"
 
 
@@ -31,6 +39,11 @@ class Stage:
     directory: Path
     python: Path
     upstream: Path
+
+    @property
+    def builder(self) -> Path:
+        """The installed command, for ``python``."""
+        return self.directory / "bin" / "plp-builder"
 
     @property
     def path(self) -> str:
@@ -57,6 +70,7 @@ def set_up(directory: Path, user: pwd.struct_passwd | None) -> Stage:
     upstream = directory / "bin" / "buildctl-daemonless.sh"
     shutil.copy(upstream_module() / UPSTREAM, upstream)
     upstream.chmod(0o755)
+    (directory / "bin" / "plp-builder").write_text(COMMAND)
     python = _python(directory, user)
     run([python, "-m", "compileall", "-q", package])
     return Stage(directory, python, upstream)

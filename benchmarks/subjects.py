@@ -123,7 +123,7 @@ class Place:
         }
 
     def _builder(self) -> list[str]:
-        return [str(self.stage.python), "-m", "plp_builder"]
+        return [str(self.stage.python), str(self.stage.builder)]
 
     def _upstream(self, context: Path) -> list[str]:
         cache = self.cache / "buildkit"

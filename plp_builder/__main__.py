@@ -18,7 +18,8 @@ if __name__ == "__main__":
 from plp_builder.lazy import lazily  # noqa: E402
 
 # What the standard library imports beside what is needed, and what can wait for the daemon.
-lazily("hashlib", "ipaddress", "json", "locale")
+lazily("hashlib", "ipaddress", "json", "locale", "re", "selectors", "shlex", "socket")
+lazily("subprocess", "threading", "typing")
 
 from plp_builder.process import Stop  # noqa: E402
 from plp_builder.streams import run  # noqa: E402
@@ -33,9 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop.listen()
     match sys.argv[1:] if arguments is None else list(arguments):
         case []:
+            from plp_builder import outset
+
+            begun = outset.begin(os.environ)
             from plp_builder import build
 
-            return build.main(os.environ, stop)
+            return build.main(begun, stop)
         case ["doctor"]:
             from plp_builder.preflight import doctor
 

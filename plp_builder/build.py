@@ -17,11 +17,8 @@ from typing import TYPE_CHECKING
 
 from plp_builder import __version__, log
 from plp_builder import run as runs
-from plp_builder.buildkit.daemonless import IDLE_GRACE, sweep
-from plp_builder.buildkit.options import asked
 from plp_builder.errors import Failure, SettingInvalid, TimedOut, exhausted
 from plp_builder.phases import Phases
-from plp_builder.process import Stop
 
 SILENCE = 0.5
 """Seconds after which the log does not wait any longer for a moment in which it costs nothing."""
@@ -29,18 +26,21 @@ SILENCE = 0.5
 if TYPE_CHECKING:
     from plp_builder.buildkit.daemonless import Daemon
     from plp_builder.caching import Caching
+    from plp_builder.outset import Outset
+    from plp_builder.process import Stop
     from plp_builder.results.console import Success
     from plp_builder.run import Run
     from plp_builder.settings import Settings
 
 
-def main(environ: Mapping[str, str], stop: Stop) -> int:
-    """Build what ``environ`` asks for, tell the outcome on stderr, return the exit code."""
-    phases = Phases(time.monotonic())
+def main(outset: Outset, stop: Stop) -> int:
+    """Build what the environment asks for, tell the outcome on stderr, return the exit code."""
+    environ = outset.environ
+    phases = Phases(outset.began)
     runs.configure_log(environ)
     try:
         with ExitStack() as stack:
-            run = runs.opened(environ, stop, phases, stack)
+            run = runs.opened(outset, stop, phases, stack)
             settings = runs.settings(environ)
             phases.since_start("start")
             outcome = build(run, settings)
@@ -61,6 +61,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> int:
 def build(run: Run, settings: Settings) -> Success:
     """Run one build, from settings to the archive in its place. Raises any Failure."""
     from plp_builder import solve
+    from plp_builder.buildkit.options import asked
     from plp_builder.output import open_output
     from plp_builder.preflight import inputs
     from plp_builder.preflight import paths as path_checks
@@ -87,13 +88,14 @@ def build(run: Run, settings: Settings) -> Success:
 
     # While the daemon starts there is time for imports and the cache.
     from datetime import UTC, datetime
+    from pathlib import Path
 
     from plp_builder.caching import Caching
     from plp_builder.solving import Solving, keep, solve_image
 
     check = _checking(check)
 
-    paths = path_checks.stage(paths, daemon.room.runtime.client)
+    paths = path_checks.stage(paths, Path(daemon.room.runtime.client))
     caching = stack.enter_context(
         Caching(run.choice, settings, paths, run.environ, daemon.room.uids, output, check)
     )
@@ -129,6 +131,8 @@ def build(run: Run, settings: Settings) -> Success:
 
 def _end(run: Run, daemon: Daemon, caching: Caching, *, grown: bool) -> None:
     """End the daemon, which takes a moment, and keep what is left to later builds."""
+    from plp_builder.buildkit.daemonless import IDLE_GRACE
+
     daemon.kill()
     with suppress(TimedOut), run.phases.part("merge"):
         caching.merge()
@@ -158,6 +162,7 @@ def _meanwhile(environ: Mapping[str, str], begin: Callable[[], object]) -> None:
     log.release()
     begin()
     from plp_builder import progress
+    from plp_builder.buildkit.daemonless import sweep
 
     begin()
     from plp_builder.results import console

@@ -7,10 +7,14 @@ of SIGTERM. While the interpreter itself starts, nothing of ours can change that
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType
 
-_CODES = {signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGINT: 130}
+from plp_builder.signals import signal
+
+TYPE_CHECKING = False  # for the type checker, without importing typing
+if TYPE_CHECKING:
+    from types import FrameType
+
+_CODES: dict[int, int] = {signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGINT: 130}
 
 
 def end_by_signals() -> None:
@@ -21,4 +25,4 @@ def end_by_signals() -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    os._exit(_CODES[signal.Signals(number)])
+    os._exit(_CODES[number])

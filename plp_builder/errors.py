@@ -47,8 +47,11 @@ A failure says what failed, why, and what to do next::
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import ClassVar
 
 
 class Failure(Exception):

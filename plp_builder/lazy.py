@@ -12,11 +12,16 @@ already executes its modules.
 from __future__ import annotations
 
 import sys
-from importlib.machinery import PathFinder
-from threading import RLock
+from _thread import RLock
 from types import ModuleType
 
-_loading = RLock()
+TYPE_CHECKING = False  # for the type checker, without importing typing
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+_loading = RLock()  # threading's own, without importing it
+_KNOWN = {"typing": {"TYPE_CHECKING": False}}
+"""What of a module is used so often that it has to be there before the module is executed."""
 _executing: list[ModuleType] = []
 
 
@@ -24,10 +29,12 @@ class _NotYetExecuted(ModuleType):
     """A module that holds nothing but its name and its spec.
 
     A package also lacks ``__path__`` until then, so importing one of its submodules executes the
-    package first, as Python promises.
+    package first, as Python promises. ``from … import`` asks for it, too: a module has none.
     """
 
     def __getattr__(self, name: str) -> object:
+        if name == "__path__" and self.__spec__ and not self.__spec__.parent:
+            raise AttributeError(name)
         with _loading:
             if type(self) is _NotYetExecuted:
                 if self in _executing:  # by this thread: the others wait
@@ -59,7 +66,7 @@ def lazily(*names: str) -> None:
     A module that is imported already, or that is not found on ``sys.path``, is left as it is.
     """
     for name in names:
-        spec = None if name in sys.modules else PathFinder.find_spec(name)
+        spec = None if name in sys.modules else _spec(name)
         if spec is None or spec.loader is None:
             continue
         module = _NotYetExecuted(name)
@@ -67,7 +74,15 @@ def lazily(*names: str) -> None:
         module.__loader__ = spec.loader
         module.__file__ = spec.origin
         module.__package__ = spec.parent
+        vars(module).update(_KNOWN.get(name, {}))
         sys.modules[name] = module
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        if found := finder.find_spec(name, None):
+            return found
+    return None
 
 
 def before_pydantic() -> None:

@@ -5,9 +5,11 @@ That is 5 ms, for runpy and what it imports.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from plp_builder import early
+
+TYPE_CHECKING = False  # for the type checker, without importing typing
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def run() -> NoReturn:

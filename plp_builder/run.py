@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on, and how it is opened: log, room, settings."""
+"""What is known of a run while it goes on, and how it is opened: log, daemon, settings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.buildkit.daemonless import Daemon
-from plp_builder.buildkit.options import foreseen
-from plp_builder.buildkit.room import ROOT, room
+from plp_builder.buildkit.room import ROOT
+from plp_builder.cache.choice import Choice
 from plp_builder.errors import Failure, SettingInvalid
 from plp_builder.phases import Phases
-from plp_builder.preflight import environment
-from plp_builder.process import Stop, Watch
+from plp_builder.process import Watch
 from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from plp_builder.cache.choice import Choice
+    from plp_builder.buildkit.options import Options
+    from plp_builder.outset import Outset
     from plp_builder.preflight.facts import Facts
+    from plp_builder.process import Stop
     from plp_builder.settings import Settings
 
 
@@ -38,39 +39,33 @@ class Run(NamedTuple):
     phases: Phases
 
 
-def opened(environ: Mapping[str, str], stop: Stop, phases: Phases, stack: ExitStack) -> Run:
+def opened(outset: Outset, stop: Stop, phases: Phases, stack: ExitStack) -> Run:
     """A run that has looked at the machine, but not yet at its settings.
 
     Its daemon starts, if what will be asked of it is known already.
     """
+    environ, facts, first = outset.environ, outset.facts, outset.room
     watch = stack.enter_context(Watch(stop))
-    facts = environment.read_facts(environ)
-    user = environment.daemon_user(facts)
     outliving = stack.enter_context(ExitStack())
     daemon: Daemon | Failure
-    try:
-        environment.check_environment(facts)
-        made = room(user, facts.proc_masks, environ, environment.id_map(facts, user))
-        daemon = stack.enter_context(Daemon(made, environ, watch, _debug_line))
-    except Failure as failure:
-        daemon = failure
-    # While the room is being made; what the choice holds outlives the daemon.
-    from plp_builder.cache.choice import Choice
-
-    choice = outliving.enter_context(Choice(facts, user or ROOT))
-    if isinstance(daemon, Daemon):
+    if isinstance(first, Failure):
+        daemon = first
+    else:
+        daemon = stack.enter_context(Daemon(first.room, environ, watch, _debug_line, first))
+    # What the choice holds outlives the daemon.
+    choice = outliving.enter_context(Choice(facts, outset.user or ROOT))
+    if isinstance(daemon, Daemon) and outset.expected is not None:
         try:
-            _expect(daemon, choice, environ)
+            _expect(daemon, choice, environ, outset.expected)
         except Failure as failure:
             daemon = failure
     return Run(environ, facts, daemon, choice, watch, stack, phases)
 
 
-def _expect(daemon: Daemon, choice: Choice, environ: Mapping[str, str]) -> None:
-    """Start the daemon, if what will be asked of it is known already."""
-    options = foreseen(environ)
+def _expect(daemon: Daemon, choice: Choice, environ: Mapping[str, str], options: Options) -> None:
+    """Start the daemon, if where its state is to be can be decided at once."""
     place = environ.get("PLP_CACHE_PATH"), environ.get("PLP_CACHE_STRATEGY")
-    if options is not None and choice.early(*place):
+    if choice.early(*place):
         daemon.expect(options._replace(root=choice.root))
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from plp_builder import log, solve
@@ -213,7 +214,7 @@ def _nothing() -> None:
 
 def reach_of(run: Run, daemon: Daemon) -> Reach:
     """What solves beside the image's take."""
-    return Reach(daemon.endpoint, run.watch, run.environ, daemon.room.runtime.client)
+    return Reach(daemon.endpoint, run.watch, run.environ, Path(daemon.room.runtime.client))
 
 
 def keep(
@@ -253,7 +254,7 @@ def _tell_daemon(daemon: Daemon, facts: Facts, caching: Caching, seconds: float)
     log.info(
         "daemon ready",
         user=user.name or user.uid if user else "root",
-        sandbox=sandbox.value,
+        sandbox=sandbox.text,
         cache=caching.kind,
         seconds=round(seconds, 2),
     )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from plp_builder.errors import Failure, exhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 LINE_LIMIT = 8 << 20
 """Longest line kept, in bytes; what exceeds it is cut. A progress line holds up to 32 KiB of

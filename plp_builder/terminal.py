@@ -8,8 +8,19 @@ characters that reorder or break lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    class Stream(Protocol):
+        """As much of a text stream as is needed to write to it."""
+
+        def write(self, text: str, /) -> object: ...
+
+        def flush(self) -> object: ...
+
 
 RESET = "\x1b[0m"
 
@@ -76,14 +87,6 @@ def human_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-class Stream(Protocol):
-    """As much of a text stream as is needed to write to it."""
-
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> object: ...
 
 
 class Writer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from plp_builder.tuples import NamedTuple
 
@@ -44,10 +43,17 @@ class Owned(NamedTuple):
 
 def on_the_way(path: str | os.PathLike[str]) -> tuple[Owned, ...]:
     """A file or directory and all directories above it, links resolved. Raises OSError."""
-    target = Path(os.path.realpath(path))
-    return tuple(_owned(part) for part in (target, *target.parents))
+    return tuple(map(_owned, upwards(os.path.realpath(os.fspath(path)))))
 
 
-def _owned(path: Path) -> Owned:
-    status = path.stat()
-    return Owned(str(path), status.st_mode, status.st_uid, status.st_gid)
+def upwards(path: str) -> tuple[str, ...]:
+    """The path and all directories above it, links not resolved."""
+    parts = [os.path.normpath(path)]
+    while (above := os.path.dirname(parts[-1])) != parts[-1]:
+        parts.append(above)
+    return tuple(parts)
+
+
+def _owned(path: str) -> Owned:
+    status = os.stat(path)
+    return Owned(path, status.st_mode, status.st_uid, status.st_gid)

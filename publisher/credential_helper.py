@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 
 from plp_builder import process
@@ -77,8 +76,8 @@ def runner(environ: Mapping[str, str], stop: Stop, timeout: float = TIMEOUT) -> 
                     [program, "get"],
                     env=env,
                     stdin=question.fd,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
+                    stdout=process.PIPE,
+                    stderr=process.DEVNULL,
                 )
             except (ToolNotFound, OSError) as error:
                 raise CredentialsNotUsable(f"{program} cannot be run: {error}") from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from plp_builder.buildkit import Endpoint
-from plp_builder.process import Watch, start
+from plp_builder.process import DEVNULL, PIPE, Watch, start
 from plp_builder.streams import Lines
 
 GRACE = 2.5
@@ -41,8 +40,8 @@ class Call:
         self._child = start(
             ["buildctl", *endpoint.arguments(), *(["--wait"] if early else []), *arguments],
             env=env,
-            stdout=subprocess.DEVNULL if stdout is None else stdout,
-            stderr=subprocess.PIPE,
+            stdout=DEVNULL if stdout is None else stdout,
+            stderr=PIPE,
         )
 
     def end(self) -> None:

@@ -5,12 +5,13 @@ Format: https://github.com/moby/buildkit/blob/master/docs/buildkitd.toml.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import SettingInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from plp_builder.values import Mirror
@@ -84,7 +85,13 @@ def render(
     return "\n".join(text)
 
 
-def with_worker(text: str, machine: str, *, bound: int | None = None) -> str:
+def with_worker(
+    text: str,
+    machine: str,
+    *,
+    bound: int | None = None,
+    worker: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """``text`` with the worker's tables, unless it has its own.
 
     They name the machine's own platform (``machine`` is uname's). Otherwise the daemon starts a
@@ -94,13 +101,15 @@ def with_worker(text: str, machine: str, *, bound: int | None = None) -> str:
 
     With a ``bound`` in bytes the daemon keeps no more than that in its state, cache mounts for as
     long as anything else can go, and no records of earlier builds, which hold what steps printed.
+    ``worker`` has further settings by name: true, false or text.
     """
     if bound is not None and "history" not in text:
         text = "\n".join([*([text] if text else []), "[history]\nmaxEntries = 0\nmaxAge = 1\n"])
     if "worker" in text:
         return text
-    collecting = _collecting(bound) if bound is not None else []
-    return "\n".join([*([text] if text else []), *_workers(machine, collecting)])
+    lines = [f"{name} = {_value(value)}" for name, value in worker.items()]
+    lines += _collecting(bound) if bound is not None else []
+    return "\n".join([*([text] if text else []), *_workers(machine, lines)])
 
 
 def platforms(machine: str) -> str:
@@ -111,11 +120,15 @@ def platforms(machine: str) -> str:
     return "\n".join(_workers(machine, ()))
 
 
-def _workers(machine: str, collecting: Sequence[str]) -> Iterator[str]:
+def _value(text: str) -> str:
+    return text if text in {"true", "false"} else quoted(text)
+
+
+def _workers(machine: str, of_oci: Sequence[str]) -> Iterator[str]:
     platform = _PLATFORMS.get(machine)
     for worker in _WORKERS:
         lines = [f'platforms = ["{platform}"]'] if platform else []
-        lines += collecting if worker == "oci" else []
+        lines += of_oci if worker == "oci" else []
         if lines:
             yield "\n".join([f"[worker.{worker}]", *lines, ""])
 

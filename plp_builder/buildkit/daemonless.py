@@ -12,20 +12,29 @@ import select
 import shlex
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Mapping
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from plp_builder.buildkit import Endpoint, config, leftovers, trial
+from plp_builder.buildkit import Endpoint, leftovers, trial
+from plp_builder.buildkit.command import can_wait, command, configuration
 from plp_builder.buildkit.deaths import explain
+from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import Options
-from plp_builder.buildkit.room import ROOT, Room, environment, preparation, wrapper
+from plp_builder.buildkit.room import ROOT, environment
 from plp_builder.buildkit.runtime import abandoned, candidates, remove
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonNotReady, RootlessNotPermitted, StateNotCarried
-from plp_builder.process import KILL_WAIT, Child, Watch, start
+from plp_builder.process import KILL_WAIT
 from plp_builder.streams import Lines, Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from plp_builder.buildkit.opening import Opened
+    from plp_builder.buildkit.room import Room
+    from plp_builder.process import Child, Watch
 
 DAEMON_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when a run is stopped: mid-build the daemon would wait
@@ -38,54 +47,25 @@ kept, complete: its databases are written by the end of the solve, and survive S
 LAST_WORDS = 0.1
 """Seconds in which a daemon that died is noticed, and its last lines arrive."""
 
-KEPT_SNAPSHOTTER = "overlayfs"
-"""The one that a state is kept for; the slower ones would fill it several times as fast."""
-
 _LISTENS_WITHIN = 0.004
 """Seconds between two looks whether the daemon listens, which nothing tells; a tenth of what it
 takes from then on until it serves."""
-
-_UNREACHABLE = "http://127.0.0.1:9"
-"""A proxy that is not there (the discard port), for a daemon that must stay offline."""
-
-
-def command(room: Room, options: Options) -> tuple[str, ...]:
-    """The daemon's command line in its room."""
-    runtime = room.runtime
-    words = []
-    if options.offline:
-        proxies = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
-        words = ["env", *(f"{name}={_UNREACHABLE}" for name in proxies)]
-    words += [
-        "buildkitd",
-        f"--config={runtime.config}",
-        f"--root={options.root.path if options.root else runtime.state}",
-        f"--addr=unix://{runtime.socket}",
-        "--containerd-worker=false",
-    ]
-    if options.root:
-        words.append(f"--oci-worker-snapshotter={KEPT_SNAPSHOTTER}")
-    else:
-        # The state lives as long as the build: collecting garbage in it is wasted work.
-        words.append("--oci-worker-gc=false")
-    if options.host_network:
-        words.append("--allow-insecure-entitlement=network.host")
-    if options.debug:
-        words.append("--debug")
-    if room.sandbox is Sandbox.NONE and NO_PROCESS_SANDBOX not in options.flags:
-        words.append(NO_PROCESS_SANDBOX)
-    return (*words, *options.flags)
 
 
 class _DiedUntriedError(Exception):
     """A daemon has ended before it was known whether its directory is to blame."""
 
 
+class _DiedAheadError(Exception):
+    """A daemon that was ahead could not read its configuration: another one can."""
+
+
 class Daemon:
     """A daemon of our own: a context manager that makes its room and leaves nothing of it.
 
     Inside, :meth:`start` it and wait until it is :meth:`ready`. Its death is raised by whatever
-    waits on the watch (see :func:`explain`). ``say`` gets each line of its log.
+    waits on the watch (see :func:`explain`). ``say`` gets each line of its log. The room may be
+    ``opened`` already.
     """
 
     def __init__(
@@ -94,6 +74,7 @@ class Daemon:
         environ: Mapping[str, str],
         watch: Watch,
         say: Callable[[str], None],
+        opened: Opened | None = None,
     ) -> None:
         self.room = room
         self.endpoint = Endpoint(f"unix://{room.runtime.socket}")
@@ -103,9 +84,11 @@ class Daemon:
         self._options = Options()
         self._watch = watch
         self._say = say
+        self._opened = opened
         self._child: Child | None = None
+        self._ahead = False
         self._inner: list[int] = []
-        self._orders = -1
+        self._orders = self._config = -1
         self._started = False
         self._expected: Options | None = None
         self._notify: socket.socket | None = None
@@ -119,6 +102,7 @@ class Daemon:
         try:
             self._open()
         except BaseException:
+            self.stop(0)
             self._remove()
             raise
         return self
@@ -152,6 +136,8 @@ class Daemon:
         self._options = options
         if self.room.sandbox is Sandbox.PROCESS and NO_PROCESS_SANDBOX in options.flags:
             self._move(self.room.with_sandbox(Sandbox.NONE))
+        elif self._config >= 0 and not can_wait(options):
+            self._move(self.room)
         self._order()
 
     def listens(self) -> bool:
@@ -178,6 +164,8 @@ class Daemon:
             try:
                 self._wait(seconds, listening)
                 break
+            except _DiedAheadError:
+                pass
             except _DiedUntriedError:
                 self._trial_first = True
             except RootlessNotPermitted as refused:
@@ -204,7 +192,7 @@ class Daemon:
         """
         if self.room.sandbox is not Sandbox.NONE:
             return 0
-        found = leftovers.hanging(self.room.runtime.runc, leftovers.parents())
+        found = leftovers.hanging(Path(self.room.runtime.runc), leftovers.parents())
         certain = found & self._suspects
         self._suspects = found - certain
         leftovers.kill(certain)
@@ -229,9 +217,10 @@ class Daemon:
             _await(inner)
             if self.room.sandbox is Sandbox.NONE:
                 leftovers.end_all()
-        if self._orders >= 0:
-            os.close(self._orders)
-            self._orders = -1
+        for descriptor in (self._orders, self._config):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._orders = self._config = -1
         if self._notify is not None:
             self._watch.forget(self._notify.fileno())
             self._notify.close()
@@ -240,7 +229,7 @@ class Daemon:
     @property
     def _is_deaf(self) -> bool:
         """unshare(1) ignores SIGTERM while it waits for its child; rootlesskit passes it on."""
-        return self.room.sandbox is Sandbox.ROOT or self.room.ids is not None
+        return self.room.by_unshare
 
     @property
     def _env(self) -> dict[str, str]:
@@ -253,49 +242,37 @@ class Daemon:
         self._open()
 
     def _open(self) -> None:
-        room = self.room
         self._ready = False
-        if room.sandbox is Sandbox.NONE:
+        if self.room.sandbox is Sandbox.NONE:
             leftovers.adopt_orphans()
+        found, self._opened = self._opened or opened(self.room, self._environ), None
+        self._child, self._orders, self._config = found.child, found.orders, found.config
+        self._ahead = found.is_ahead
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        room.runtime.bind_notify_socket(self._notify)
-        waits, self._orders = os.pipe2(os.O_CLOEXEC)
-        try:
-            child = start(
-                wrapper(room),
-                env=self._env,
-                stdin=waits,
-                stderr=subprocess.PIPE,
-                user=room.user,
-                prepare=preparation(room),
-            )
-        finally:
-            os.close(waits)
-        self._child = child
-        self._watch.reads(child.stderr, Lines(self._heard))
+        self.room.runtime.bind_notify_socket(self._notify)
+        self._watch.reads(found.child.stderr, Lines(self._heard))
         self._watch.reads(self._notify.fileno(), self._notified)
-        self._watch.exits(child, lambda: self._died(child))
+        self._watch.exits(found.child, lambda: self._died(found.child))
 
     def _order(self) -> None:
-        """Send the command line that the room waits for. One that is gone is noticed later."""
-        options = self._options
-        root = options.root
+        """Tell what the room waits for. A room that is gone is noticed later."""
+        room, options, root = self.room, self._options, self._options.root
         self._tried = root is None or root.tried or self._trial_first
         self._refused = ""
-        bound = root.bound if root else None
-        text = config.with_worker(options.config, os.uname().machine, bound=bound)
-        self.room.runtime.write_config(text, self.room.user or ROOT)
-        orders, self._orders = self._orders, -1
-        try:
-            with open(orders, "wb") as pipe:
-                if root and not root.tried:
-                    rootless, beside = self.room.sandbox is not Sandbox.ROOT, not self._tried
-                    lines = trial.script(root.path, rootless=rootless, beside=beside)
-                    pipe.write(os.fsencode(lines))
-                words = shlex.join(command(self.room, options))
-                pipe.write(os.fsencode(f"exec {words} </dev/null\n"))
-        except BrokenPipeError:
-            pass
+        lines = ""
+        if root and not root.tried:
+            rootless, beside = room.sandbox is not Sandbox.ROOT, not self._tried
+            lines = trial.script(root.path, rootless=rootless, beside=beside)
+        room.runtime.make_temporary(room.user or ROOT)
+        text = configuration(room, options, all=self._ahead)
+        if not self._ahead:
+            room.runtime.write_config(text, room.user or ROOT)
+            lines += f"exec {shlex.join(command(room, options))} </dev/null\n"
+        orders, config = self._orders, self._config
+        self._orders = self._config = -1
+        _send(orders, os.fsencode(lines))
+        if config >= 0:
+            _send(config, text.encode())
 
     def _wait(self, seconds: float, listening: Callable[[], object]) -> None:
         end = time.monotonic() + seconds
@@ -341,6 +318,8 @@ class Daemon:
         log = self.log.text()
         if reason := trial.refusal(log):
             raise StateNotCarried("The daemon's state cannot be kept", why=[reason])
+        if self._ahead and any("failed to load config" in line for line in log):
+            raise _DiedAheadError
         if not self._tried:
             raise _DiedUntriedError
         raise explain(log, child.poll(), self.room, ready=self._ready)
@@ -349,6 +328,15 @@ class Daemon:
         left = remove(self.room.runtime, self._env)
         for path in left:
             self._say(f"could not remove {path}")
+
+
+def _send(descriptor: int, content: bytes) -> None:
+    """Write all of it to a pipe, and close that."""
+    try:
+        with open(descriptor, "wb") as pipe:
+            pipe.write(content)
+    except BrokenPipeError:
+        pass
 
 
 def sweep(environ: Mapping[str, str]) -> int:

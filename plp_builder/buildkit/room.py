@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from plp_builder.buildkit import config
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.tuples import NamedTuple
 from plp_builder.users import IdMap, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 ROOT = User("root", 0, 0, "/root")
 
@@ -39,6 +42,11 @@ class Room(NamedTuple):
     sandbox: Sandbox
     by_root: bool = True
     ids: IdMap | None = None
+
+    @property
+    def by_unshare(self) -> bool:
+        """Whether unshare(1) makes it, which has a single process of its own."""
+        return self.sandbox is Sandbox.ROOT or self.ids is not None
 
     @property
     def uids(self) -> frozenset[int]:
@@ -82,14 +90,12 @@ def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:
 
 
 def wrapper(room: Room) -> tuple[str, ...]:
-    """The command line that makes the namespaces and waits in them for a further one.
-
-    That comes on the standard input of a shell, and takes the shell's place by ``exec``.
+    """The words before a command line that make namespaces for it.
 
     A PID namespace wherever possible: when its first process goes, the kernel ends the rest. A
     mount namespace likewise takes all mounts with it.
     """
-    if room.sandbox is Sandbox.ROOT or room.ids:
+    if room.by_unshare:
         mapping = _mapping(room.ids) if room.ids and room.by_root else ()
         words = ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     else:
@@ -98,14 +104,18 @@ def wrapper(room: Room) -> tuple[str, ...]:
             "--net=host",
             # /etc/subuid and /etc/subgid have been looked at: no getsubids(1) four times over.
             "--subid-source=static",
-            f"--state-dir={room.runtime.daemon}/rootlesskit-{room.sandbox.name.lower()}",
+            f"--state-dir={room.runtime.daemon}/rootlesskit-{_kind(room)}",
         ]
         if room.sandbox is Sandbox.PROCESS:
             words.append("--pidns")
         if not room.by_root and os.access(sys.executable, os.X_OK):
             script = os.path.join(os.path.dirname(__file__), "nosync.py")
             words += [sys.executable, "-I", "-S", script]
-    return (*words, "sh")
+    return tuple(words)
+
+
+def _kind(room: Room) -> str:
+    return "pidns" if room.sandbox is Sandbox.PROCESS else "plain"
 
 
 def _mapping(ids: IdMap) -> tuple[str, ...]:
@@ -146,11 +156,13 @@ def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment in the room: what a daemon needs, and nothing that came in as a secret."""
     env = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
     env.setdefault("PATH", os.defpath)
-    env["NOTIFY_SOCKET"] = str(room.runtime.notify_socket)
-    env["XDG_RUNTIME_DIR"] = str(room.runtime.daemon)
-    env["XDG_CONFIG_HOME"] = str(room.runtime.config_home)
-    env["TMPDIR"] = str(room.runtime.daemon)
+    env["NOTIFY_SOCKET"] = room.runtime.notify_socket
+    env["XDG_RUNTIME_DIR"] = room.runtime.daemon
+    env["XDG_CONFIG_HOME"] = room.runtime.config_home
+    env["TMPDIR"] = room.runtime.temporary
     # A home of its own: the user's may be missing or closed, and has no say in the build.
-    env["HOME"] = str(room.runtime.daemon)
+    env["HOME"] = room.runtime.daemon
+    # Go's collector at its usual pace runs five times before the daemon listens (10 ms).
+    env["GOGC"] = environ.get("GOGC") or "200"
     env["USER"] = env["LOGNAME"] = room.user.name if room.user else "root"
     return env

@@ -11,17 +11,22 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
-from socket import socket as unix_socket
+from typing import TYPE_CHECKING
 
 from plp_builder import process
 from plp_builder.errors import Failure, RootlessNotPermitted
 from plp_builder.tuples import NamedTuple
 from plp_builder.users import User, on_the_way
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from socket import socket as unix_socket
+
 SOCKET_NAME = "buildkitd.sock"
+_NOTIFY_NAME = "notify.sock"
+_CONFIG_NAME = "buildkitd.toml"
+_TEMPORARY_NAME = "tmp"
 SOCKET_PATH_LIMIT = 107
 """Longest path of a Unix socket in bytes: sun_path of unix(7), less its NUL."""
 
@@ -32,7 +37,7 @@ _PATIENCE = 60.0
 _AS_ROOT = "unshare", "--map-root-user", "--map-auto"
 """Of util-linux 2.38; seven times as quick as rootlesskit."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CLIENT = re.compile(r"plp-client-([0-9a-f]{8})")
+_CLIENT = r"plp-client-([0-9a-f]{8})"
 
 
 class Runtime(NamedTuple):
@@ -43,14 +48,14 @@ class Runtime(NamedTuple):
     user can put a link in our way.
     """
 
-    client: Path
-    daemon: Path
+    client: str
+    daemon: str
     lock: int = -1
     handle: int = -1
 
     @property
-    def socket(self) -> Path:
-        return self.daemon / SOCKET_NAME
+    def socket(self) -> str:
+        return f"{self.daemon}/{SOCKET_NAME}"
 
     def has_socket(self) -> bool:
         """Whether there is a socket at ``socket``."""
@@ -61,34 +66,34 @@ class Runtime(NamedTuple):
         return stat.S_ISSOCK(found.st_mode)
 
     @property
-    def notify_socket(self) -> Path:
-        return self.daemon / "notify.sock"
+    def notify_socket(self) -> str:
+        return f"{self.daemon}/{_NOTIFY_NAME}"
 
     @property
-    def state(self) -> Path:
+    def state(self) -> str:
         """The daemon's root directory (``buildkitd --root``)."""
-        return self.daemon / "state"
+        return f"{self.daemon}/state"
 
     @property
-    def config(self) -> Path:
-        return self.daemon / "buildkitd.toml"
+    def config(self) -> str:
+        return f"{self.daemon}/{_CONFIG_NAME}"
 
     @property
-    def config_home(self) -> Path:
+    def config_home(self) -> str:
         """The daemon's XDG_CONFIG_HOME."""
         return self.daemon
 
     @property
-    def defaults(self) -> Path:
+    def defaults(self) -> str:
         """Where a rootless daemon looks for defaults (BuildKit's util/appdefaults)."""
-        return self.config_home / "buildkit" / "buildkitd.toml"
+        return f"{self.config_home}/buildkit/{_CONFIG_NAME}"
 
     def write_config(self, text: str, user: User) -> None:
         """Make the file ``config``, for ``user`` to read. Raises OSError."""
         with suppress(FileNotFoundError):
-            os.unlink(self.config.name, dir_fd=self.handle)
+            os.unlink(_CONFIG_NAME, dir_fd=self.handle)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        descriptor = os.open(self.config.name, flags, 0o600, dir_fd=self.handle)
+        descriptor = os.open(_CONFIG_NAME, flags, 0o600, dir_fd=self.handle)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             if user.uid != os.geteuid():
@@ -97,27 +102,45 @@ class Runtime(NamedTuple):
     def bind_notify_socket(self, listener: unix_socket) -> None:
         """Bind ``notify_socket``; the directory lets nobody but its owner in. Raises OSError."""
         with suppress(FileNotFoundError):
-            os.unlink(self.notify_socket.name, dir_fd=self.handle)
+            os.unlink(_NOTIFY_NAME, dir_fd=self.handle)
         umask = os.umask(0)  # so that the daemon's user may write to it without owning it
         try:
-            listener.bind(f"/proc/self/fd/{self.handle}/{self.notify_socket.name}")
+            listener.bind(f"/proc/self/fd/{self.handle}/{_NOTIFY_NAME}")
         finally:
             os.umask(umask)
 
     @property
-    def runc(self) -> Path:
+    def temporary(self) -> str:
+        """The daemon's TMPDIR, which `make_temporary` makes when it is wanted."""
+        return f"{self.daemon}/{_TEMPORARY_NAME}"
+
+    def make_temporary(self, user: User) -> None:
+        """Make the directory ``temporary`` for ``user``, unless it is there. Raises OSError.
+
+        A daemon that starts tries out a program of each platform, ten of them, in files there. It
+        is told its platform, and where there is no such directory the trials end at once (20 ms).
+        """
+        with suppress(FileExistsError):
+            os.mkdir(_TEMPORARY_NAME, 0o700, dir_fd=self.handle)
+            if user.uid != os.geteuid():
+                made = os.open(_TEMPORARY_NAME, _DIRECTORY, dir_fd=self.handle)
+                os.fchown(made, user.uid, user.gid)
+                os.close(made)
+
+    @property
+    def runc(self) -> str:
         """Where runc keeps the state of running containers, below XDG_RUNTIME_DIR."""
-        return self.daemon / "runc"
+        return f"{self.daemon}/runc"
 
 
-def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
+def candidates(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Directories for temporary files, best first: TMPDIR, then the machine's own."""
     given = environ.get("TMPDIR", "")
-    first = (Path(given),) if given.startswith("/") else ()
-    return (*first, Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - made with mkdir, mode 0700
+    first = (os.path.normpath(given),) if given.startswith("/") else ()
+    return (*first, "/tmp", "/var/tmp")  # noqa: S108 - made with mkdir, mode 0700
 
 
-def suits(base: Path, user: User) -> bool:
+def suits(base: str | os.PathLike[str], user: User) -> bool:
     """Whether a socket's path fits below ``base`` and a user gets through to it."""
     if len(os.fsencode(base)) + _NAME_ROOM > SOCKET_PATH_LIMIT:
         return False
@@ -127,7 +150,7 @@ def suits(base: Path, user: User) -> bool:
         return False
 
 
-def create(bases: Iterable[Path], user: User, defaults: str = "") -> Runtime:
+def create(bases: Iterable[str | os.PathLike[str]], user: User, defaults: str = "") -> Runtime:
     """Make both directories (mode 0700) below the first base that suits the daemon's user.
 
     ``defaults`` is the text of the file in which a rootless daemon looks for them. Raises
@@ -139,7 +162,7 @@ def create(bases: Iterable[Path], user: User, defaults: str = "") -> Runtime:
             refused.append(f"{base}: missing, closed to uid {user.uid}, or too long for a socket")
             continue
         try:
-            return _make(base, user, defaults)
+            return _make(os.fspath(base), user, defaults)
         except OSError as error:
             refused.append(f"{base}: {error.strerror}")
     raise RootlessNotPermitted(
@@ -150,25 +173,26 @@ def create(bases: Iterable[Path], user: User, defaults: str = "") -> Runtime:
     )
 
 
-def _make(base: Path, user: User, defaults: str) -> Runtime:
+def _make(base: str, user: User, defaults: str) -> Runtime:
     token = os.urandom(4).hex()
-    client, daemon = base / f"plp-client-{token}", base / f"plp-daemon-{token}"
-    client.mkdir(0o700)
+    client, daemon = f"{base}/plp-client-{token}", f"{base}/plp-daemon-{token}"
+    os.mkdir(client, 0o700)
     opened = []
     try:
-        lock = os.open(client / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{client}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         opened.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        daemon.mkdir(0o700)
+        os.mkdir(daemon, 0o700)
         handle = os.open(daemon, _DIRECTORY)
         opened.append(handle)
         runtime = Runtime(client, daemon, lock, handle)
-        runtime.state.mkdir(0o700)
+        os.mkdir(runtime.state, 0o700)
         given = [runtime.state, runtime.daemon]
         if defaults:
-            runtime.defaults.parent.mkdir(0o700)
-            runtime.defaults.write_text(defaults, "utf-8")
-            given = [runtime.defaults, runtime.defaults.parent, *given]
+            os.mkdir(os.path.dirname(runtime.defaults), 0o700)
+            with open(runtime.defaults, "w", encoding="utf-8") as file:
+                file.write(defaults)
+            given = [runtime.defaults, os.path.dirname(runtime.defaults), *given]
         if user.uid != os.geteuid():
             for path in given:
                 os.chown(path, user.uid, user.gid)
@@ -176,29 +200,32 @@ def _make(base: Path, user: User, defaults: str) -> Runtime:
         for descriptor in opened:
             os.close(descriptor)
         runtime = Runtime(client, daemon)
-        made = (runtime.state, runtime.defaults, runtime.defaults.parent, daemon)
-        for path in (*made, client / "lock", client):
+        made = (runtime.state, runtime.defaults, os.path.dirname(runtime.defaults), daemon)
+        for path in (*made, f"{client}/lock", client):
             with suppress(OSError):
-                path.rmdir() if path.is_dir() else path.unlink()
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         raise
     return runtime
 
 
-def abandoned(bases: Iterable[Path]) -> Iterator[Runtime]:
+def abandoned(bases: Iterable[str | os.PathLike[str]]) -> Iterator[Runtime]:
     """Directories of our own runs that were killed, each locked so that it is ours to remove."""
-    for base in dict.fromkeys(bases):
+    for base in dict.fromkeys(map(str, bases)):
         try:
             names = os.listdir(base)
         except OSError:
             continue
-        for match in filter(None, map(_CLIENT.fullmatch, names)):
-            client = base / match[0]
+        for name in names:
+            match = re.fullmatch(_CLIENT, name)
+            if match is None:
+                continue
+            client = f"{base}/{name}"
             with suppress(OSError):
-                lock = os.open(client / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                lock = os.open(f"{client}/lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
-                    if os.fstat(lock).st_uid == os.geteuid() == client.lstat().st_uid:
+                    if os.fstat(lock).st_uid == os.geteuid() == os.lstat(client).st_uid:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        yield Runtime(client, base / f"plp-daemon-{match[1]}")
+                        yield Runtime(client, f"{base}/plp-daemon-{match[1]}")
                 finally:
                     os.close(lock)
 
@@ -211,13 +238,13 @@ def remove(runtime: Runtime, env: Mapping[str, str]) -> tuple[str, ...]:
     directories = runtime.client, runtime.daemon
     with suppress(OSError):
         # A state that lies elsewhere leaves a few files, for which no process is worth its start.
-        runtime.state.rmdir()
+        os.rmdir(runtime.state)
         for directory in directories:
             _remove_few(directory)
     return remove_trees(directories, env)
 
 
-def _remove_few(directory: Path) -> None:
+def _remove_few(directory: str) -> None:
     """Remove a directory, following no link whoever puts one there. Raises OSError."""
     for _, directories, files, place in os.fwalk(directory, topdown=False):
         for name in files:
@@ -227,7 +254,9 @@ def _remove_few(directory: Path) -> None:
     os.rmdir(directory)
 
 
-def remove_trees(paths: Iterable[Path], env: Mapping[str, str]) -> tuple[str, ...]:
+def remove_trees(
+    paths: Iterable[str | os.PathLike[str]], env: Mapping[str, str]
+) -> tuple[str, ...]:
     """Remove directories in which a daemon was at work; what could not be removed.
 
     An unprivileged user may not delete what subordinate users own: that takes a user namespace,

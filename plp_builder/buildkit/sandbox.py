@@ -8,14 +8,25 @@ take that away, and BuildKit then needs ``--oci-worker-no-process-sandbox``.
 
 from __future__ import annotations
 
-import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 NO_PROCESS_SANDBOX = "--oci-worker-no-process-sandbox"
 
 
-class Sandbox(enum.Enum):
-    """What separates build steps from the daemon."""
+class Sandbox:
+    """What separates build steps from the daemon: one of three; ``text`` is for people."""
 
-    ROOT = "process sandbox, daemon as root"
-    PROCESS = "process sandbox"
-    NONE = "no process sandbox"
+    ROOT: ClassVar[Sandbox]
+    PROCESS: ClassVar[Sandbox]
+    NONE: ClassVar[Sandbox]
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+Sandbox.ROOT = Sandbox("process sandbox, daemon as root")
+Sandbox.PROCESS = Sandbox("process sandbox")
+Sandbox.NONE = Sandbox("no process sandbox")

@@ -20,6 +20,8 @@ PASSED = b"plp: this directory can carry the daemon's state"
 """What the log says after a trial beside the daemon that has gone well."""
 _TELL = f'echo "{PASSED.decode()}" >&2'
 _LONGEST_REASON = 300
+_DAEMON_STARTS = 0.03
+"""Seconds in which a daemon keeps several processors busy, before it makes a key."""
 
 _SCRIPT = """\
 p={place}
@@ -45,7 +47,7 @@ def script(root: Path, *, rootless: bool, beside: bool) -> str:
     """Lines for a POSIX shell that go on only where ``root`` can carry the daemon's state.
 
     With ``beside`` they go on at once, and what the trial finds is told meanwhile. It takes what
-    the daemon leaves of the processors.
+    the daemon leaves of the processors, and begins when that needs only one of them.
 
     In a user namespace an overlay keeps its marks in ``user.*`` attributes, as BuildKit mounts it.
     The end of a ``volatile`` one does not wait until the disk has all else
@@ -56,7 +58,8 @@ def script(root: Path, *, rootless: bool, beside: bool) -> str:
     lines = _SCRIPT.format(place=place, mark=_MARK, overlay=overlay)
     if not beside:
         return lines
-    return f"nice -n 19 sh -c {shlex.quote(lines + _TELL)} </dev/null >/dev/null &\n"
+    later = f"sleep {_DAEMON_STARTS}; {lines}{_TELL}"
+    return f"nice -n 19 sh -c {shlex.quote(later)} </dev/null >/dev/null &\n"
 
 
 def refusal(log: Iterable[str]) -> str:

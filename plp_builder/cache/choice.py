@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.buildkit import damage
-from plp_builder.buildkit.daemonless import KEPT_SNAPSHOTTER
+from plp_builder.buildkit.command import KEPT_SNAPSHOTTER
 from plp_builder.buildkit.deaths import WHILE_NEEDED
 from plp_builder.buildkit.options import Options, Root
 from plp_builder.buildkit.runtime import remove_trees
@@ -34,6 +34,8 @@ from plp_builder.preflight.cache_path import check_cache
 from plp_builder.preflight.facts import ranges_of
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from plp_builder.preflight.facts import Facts
     from plp_builder.settings import Settings
     from plp_builder.users import User

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from plp_builder.process.child import find
 from plp_builder.tuples import NamedTuple
-from plp_builder.users import Owned, User, on_the_way
+from plp_builder.users import Owned, User, on_the_way, upwards
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CAP_SYS_ADMIN = 21
 """linux/capability.h"""
@@ -97,11 +99,10 @@ class Facts(NamedTuple):
         return bool(self.bounding >> number & 1)
 
 
-def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
+def read_facts(environ: Mapping[str, str], root: str | os.PathLike[str] = "/") -> Facts:
     """Look at the machine. ``root`` is where /proc, /sys and /etc are; for tests."""
     tools = {name: path for name in _TOOLS if (path := find(name, environ.get("PATH", os.defpath)))}
-    status = _status(_text(root / "proc/self/status"))
-    sysctl = root / "proc/sys"
+    status = _status(_text(root, "proc/self/status"))
     return Facts(
         uid=os.geteuid(),
         gid=os.getegid(),
@@ -109,10 +110,10 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         home=environ.get("HOME", ""),
         environ_user=environ.get("USER", ""),
         home_readable=os.access(environ.get("HOME") or "/nonexistent", os.R_OK | os.X_OK),
-        users=parse_passwd(_text(root / "etc/passwd")),
-        other_user_databases=has_other_databases(_text(root / "etc/nsswitch.conf")),
-        subuid=parse_ranges(_text(root / "etc/subuid")),
-        subgid=parse_ranges(_text(root / "etc/subgid")),
+        users=parse_passwd(_text(root, "etc/passwd")),
+        other_user_databases=has_other_databases(_text(root, "etc/nsswitch.conf")),
+        subuid=parse_ranges(_text(root, "etc/subuid")),
+        subgid=parse_ranges(_text(root, "etc/subgid")),
         tools=tools,
         tool_ways=_ways(tools),
         newuidmap=_id_mapper(tools.get("newuidmap")),
@@ -121,16 +122,16 @@ def read_facts(environ: Mapping[str, str], root: Path = Path("/")) -> Facts:
         seccomp_filter=status.get("Seccomp") == "2",
         effective=_hexadecimal(status.get("CapEff", "")),
         bounding=_hexadecimal(status.get("CapBnd", "")),
-        max_user_namespaces=_number(_text(sysctl / "user/max_user_namespaces")),
-        unprivileged_userns_clone=_number(_text(sysctl / "kernel/unprivileged_userns_clone")),
+        max_user_namespaces=_number(_text(root, "proc/sys/user/max_user_namespaces")),
+        unprivileged_userns_clone=_number(_text(root, "proc/sys/kernel/unprivileged_userns_clone")),
         apparmor_restricts_userns=_number(
-            _text(sysctl / "kernel/apparmor_restrict_unprivileged_userns")
+            _text(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns")
         )
         == 1,
         kernel=parse_kernel(os.uname().release),
         fuse_overlayfs="fuse-overlayfs" in tools and os.access("/dev/fuse", os.R_OK | os.W_OK),
-        proc_masks=parse_proc_masks(_text(root / "proc/self/mountinfo")),
-        memory_limit=_number(_text(root / "sys/fs/cgroup/memory.max")),
+        proc_masks=parse_proc_masks(_text(root, "proc/self/mountinfo")),
+        memory_limit=_number(_text(root, "sys/fs/cgroup/memory.max")),
         disks=_disks(environ),
     )
 
@@ -214,10 +215,10 @@ def _status(text: str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in pairs}
 
 
-def _text(path: Path, limit: int = _FILE_LIMIT) -> str:
+def _text(root: str | os.PathLike[str], path: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(limit).decode("utf-8", "surrogateescape")
+        with open(os.path.join(root, path), "rb") as file:
+            return file.read(_FILE_LIMIT).decode("utf-8", "surrogateescape")
     except OSError:
         return ""
 
@@ -237,7 +238,7 @@ def _id_mapper(path: str | None) -> IdMapper | None:
     if path is None:
         return None
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
         nosuid = bool(os.statvfs(path).f_flag & os.ST_NOSUID)
     except OSError:
         return None
@@ -251,12 +252,12 @@ def _id_mapper(path: str | None) -> IdMapper | None:
 
 def _disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
     """Space where the archive and the cache come to lie; nothing for a path that cannot be used."""
-    build = Path(environ.get("PLP_BUILD_PATH") or "/build")
-    cache = Path(environ.get("PLP_CACHE_PATH") or "/tmp/cache")  # noqa: S108
+    build = environ.get("PLP_BUILD_PATH") or "/build"
+    cache = environ.get("PLP_CACHE_PATH") or "/tmp/cache"  # noqa: S108
     disks = []
     # Only the cache directory is made when it is missing.
-    for name, places in (("build path", (build,)), ("cache path", (cache, *cache.parents))):
-        there = next(filter(_is_directory, places), None) if places[0].is_absolute() else None
+    for name, places in (("build path", (build,)), ("cache path", upwards(cache))):
+        there = next(filter(os.path.isdir, places), None) if places[0].startswith("/") else None
         try:
             free = os.statvfs(there) if there else None
         except OSError:
@@ -265,11 +266,3 @@ def _disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
             inodes = free.f_favail if free.f_files else None
             disks.append(Disk(f"space at {name}", free.f_bavail * free.f_frsize, inodes))
     return tuple(disks)
-
-
-def _is_directory(path: Path) -> bool:
-    """Unlike Path.is_dir, False also below a directory that is closed to us."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False

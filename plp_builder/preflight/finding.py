@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from plp_builder.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
 class Finding(NamedTuple):

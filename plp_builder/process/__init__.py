@@ -7,11 +7,14 @@ blocks without looking at a :class:`Stop`, except the short waits that end a pro
 from __future__ import annotations
 
 from plp_builder.process.child import (
+    DEVNULL,
+    PIPE,
     Begun,
     Child,
     Completed,
     begin,
     find,
+    fork,
     need_descriptors,
     reap_adopted,
     run,
@@ -21,7 +24,9 @@ from plp_builder.process.stop import Stop
 from plp_builder.process.watch import KILL_WAIT, Watch
 
 __all__ = [
+    "DEVNULL",
     "KILL_WAIT",
+    "PIPE",
     "Begun",
     "Child",
     "Completed",
@@ -29,6 +34,7 @@ __all__ = [
     "Watch",
     "begin",
     "find",
+    "fork",
     "need_descriptors",
     "reap_adopted",
     "run",

@@ -8,16 +8,25 @@ killed with SIGKILL.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plp_builder.errors import ResourcesExhausted, TimedOut, ToolNotFound, exhausted
+from plp_builder.signals import signal
 from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO, Any, NoReturn
+
     from plp_builder.users import User
+
+PIPE, DEVNULL = -1, -3
+"""What a stream is to be, if not a descriptor: as subprocess has them, which takes longer to import
+than to start a process."""
+
+_NOT_EXECUTED = 127
+"""The exit code for it, as of a shell."""
 
 
 class Completed(NamedTuple):
@@ -32,7 +41,7 @@ class Completed(NamedTuple):
 class Child:
     """A started process, held by a pidfd so that a signal never meets a stranger."""
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | _Forked, name: str) -> None:
         self.name = name
         self.pid = process.pid
         self.pidfd = os.pidfd_open(process.pid)
@@ -74,7 +83,34 @@ class Child:
             self.pidfd = -1
 
 
-_started: dict[int, subprocess.Popen[bytes]] = {}
+class _Forked:
+    """A process that was forked here: what of subprocess.Popen is needed."""
+
+    stdout = None
+
+    def __init__(self, pid: int, stderr: IO[bytes] | None) -> None:
+        self.pid = pid
+        self.stderr = stderr
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._wait(0)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _wait(self, options: int) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+
+_started: dict[int, subprocess.Popen[bytes] | _Forked] = {}
 """What was started here, by pid: its end is told to who started it."""
 
 
@@ -132,19 +168,80 @@ def start(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
-    stderr: int = subprocess.DEVNULL,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
     user: User | None = None,
-    prepare: Callable[[], object] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Child:
     """Start a program that lives no longer than we do, as another user if one is given.
 
-    The streams are descriptors or subprocess.PIPE/DEVNULL. Another user's program gets no
-    supplementary group and no capability. ``prepare`` is called in the new process, as
-    ourselves, before it executes anything. Raises ToolNotFound, ResourcesExhausted.
+    The streams are descriptors, PIPE or DEVNULL. Another user's program gets no supplementary
+    group and no capability. Raises ToolNotFound, ResourcesExhausted.
     """
+    words = _bound(argv, env, user)
+    streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    return _held(_popen(words, env=dict(env), pass_fds=pass_fds, **streams), argv)
+
+
+def fork(
+    argv: Sequence[str],
+    prepare: Callable[[], object] | None,
+    *,
+    env: Mapping[str, str],
+    stdin: int,
+    user: User | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Child:
+    """The same, without waiting until the program is executed: a program that cannot be says so.
+
+    ``prepare`` is called before, in the new process, as ourselves. There may be no other thread.
+    Of the streams only the error output is to be read. Raises as `start`.
+    """
+    words = _bound(argv, env, user)
+    try:
+        reads, writes = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise _refusal(error) from error
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(words, prepare, env, (stdin, writes), pass_fds)
+    except OSError as error:
+        os.close(reads)
+        raise _refusal(error) from error
+    finally:
+        os.close(writes)
+    return _held(_Forked(pid, os.fdopen(reads, "rb", buffering=0)), argv)
+
+
+def _become(
+    words: list[str],
+    prepare: Callable[[], object] | None,
+    env: Mapping[str, str],
+    streams: tuple[int, int],
+    pass_fds: Sequence[int],
+) -> NoReturn:
+    """Be the new process, from its first moment on; ``streams`` are its input and error output."""
+    try:
+        os.setsid()
+        os.dup2(streams[0], 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        os.dup2(streams[1], 2)
+        for descriptor in pass_fds:
+            os.set_inheritable(descriptor, True)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+            signal.signal(number, signal.SIG_DFL)
+        if prepare:
+            prepare()
+        os.execve(words[0], words, env)  # noqa: S606 - no shell is wanted
+    except BaseException as error:  # noqa: BLE001 - nothing may go on as if it were our parent
+        os.write(2, f"{words[0]}: {error}\n".encode(errors="backslashreplace"))
+    os._exit(_NOT_EXECUTED)
+
+
+def _bound(argv: Sequence[str], env: Mapping[str, str], user: User | None) -> list[str]:
+    """The words that start a program which ends with us."""
     search = env.get("PATH", os.defpath)
     program = find(argv[0], search)
     if program is None:
@@ -158,33 +255,33 @@ def start(
     if user is not None and user.uid != os.geteuid():
         prefix += [f"--reuid={user.uid}", f"--regid={user.gid}"]
         prefix += ["--clear-groups", "--inh-caps=-all"]
-    process = _popen(
-        [*prefix, "--", program, *argv[1:]],
-        env=dict(env),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=pass_fds,
-        preexec_fn=prepare,
-    )
+    return [*prefix, "--", program, *argv[1:]]
+
+
+def _held(process: subprocess.Popen[bytes] | _Forked, argv: Sequence[str]) -> Child:
     _started[process.pid] = process
     try:
         return Child(process, os.path.basename(argv[0]))
     except OSError as error:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
         raise (exhausted(error) or error) from error
 
 
 def _popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
     try:
-        # Of those that have threads, none uses preexec_fn.
         return subprocess.Popen(argv, start_new_session=True, **options)
-    except BlockingIOError as error:  # fork(2): EAGAIN
-        what = "the system gives us no more processes"
-        raise ResourcesExhausted(what, why=[str(error)]) from error
     except OSError as error:
-        raise (exhausted(error) or error) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: OSError) -> Exception:
+    if isinstance(error, BlockingIOError):  # fork(2): EAGAIN
+        return ResourcesExhausted("the system gives us no more processes", why=[str(error)])
+    return exhausted(error) or error
 
 
 def run(
@@ -229,9 +326,9 @@ def begin(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int
     process = _popen(
         [program, *argv[1:]],
         env=dict(env),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
         pass_fds=pass_fds,
     )
     _started[process.pid] = process

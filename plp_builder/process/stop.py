@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import Interrupted, Terminated, TimedOut
+from plp_builder.signals import signal
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -92,7 +92,9 @@ class Stop:
         if self.received:
             if self.received[0] == signal.SIGINT:
                 raise Interrupted(f"{self.what} was interrupted (SIGINT)", hint=self.stopped_hint)
-            name = signal.Signals(self.received[0]).name
+            from signal import Signals
+
+            name = Signals(self.received[0]).name
             raise Terminated(f"{self.what} was asked to end ({name})", hint=self.stopped_hint)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise TimedOut(

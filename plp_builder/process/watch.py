@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import time
-from collections.abc import Callable
-from typing import IO, Self
+from typing import TYPE_CHECKING
 
 from plp_builder.process.child import Child, reap_adopted
 from plp_builder.process.stop import Stop
+from plp_builder.signals import signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO, Self
 
 READ_SIZE = 1 << 16
 KILL_WAIT = 5.0

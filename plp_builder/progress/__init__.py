@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, b2a_base64
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from plp_builder import log
 from plp_builder.progress.events import MAX_LINE_BYTES, parse
 from plp_builder.progress.model import Change, Finished, Line, Model, Said, Started, Warned
 from plp_builder.progress.step import Step
-from plp_builder.terminal import Stream, Writer, decode, printable
+from plp_builder.terminal import Writer, decode, printable
+
+if TYPE_CHECKING:
+    from plp_builder.terminal import Stream
 
 __all__ = ["MAX_LINE_BYTES", "Model", "Progress", "create"]
 

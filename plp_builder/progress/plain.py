@@ -7,12 +7,13 @@ and the seconds since its start, and its end says ``CACHED``, ``DONE 1.2s``, ``C
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from plp_builder.progress.events import CheckWarning
 from plp_builder.progress.model import Change, Finished, Line, Model, Started, Warned
 from plp_builder.progress.step import Step
 from plp_builder.terminal import (
     RESET,
-    Stream,
     Writer,
     decode,
     human_duration,
@@ -20,6 +21,9 @@ from plp_builder.terminal import (
     printable,
     shorten,
 )
+
+if TYPE_CHECKING:
+    from plp_builder.terminal import Stream
 
 HEARTBEAT = 30.0
 SLOW_HEARTBEAT = 60.0

@@ -39,7 +39,7 @@ NO_WAY = (
 )
 
 OFFLINE = r"proxyconnect tcp: dial tcp 127\.0\.0\.1:9:"
-"""The proxy that is not there, which an offline daemon is given (buildkit/daemonless.py)."""
+"""The proxy that is not there, which an offline daemon is given (buildkit/command.py)."""
 
 IMAGE_RULES = (
     _rule(

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING
 
 from plp_builder import naming
+
+if TYPE_CHECKING:
+    from typing import Final
 
 NAMES: Final = naming.Names(
     own={

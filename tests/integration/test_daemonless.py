@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,11 +16,13 @@ import pytest
 
 from plp_builder.buildkit import leftovers, runtime
 from plp_builder.buildkit.daemonless import Daemon
+from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.errors import (
     DaemonDied,
+    DaemonFailure,
     DaemonNotReady,
     RootlessNotPermitted,
     SettingInvalid,
@@ -64,8 +67,8 @@ FOREVER = "import time\nwhile True: time.sleep(1)\n"
 def gone(daemon: Daemon) -> None:
     """Nothing of a daemon is left: neither its directories nor a process that names them."""
     room = daemon.room
-    assert not room.runtime.client.exists()
-    assert not room.runtime.daemon.exists()
+    assert not Path(room.runtime.client).exists()
+    assert not Path(room.runtime.daemon).exists()
     marker = os.fsencode(room.runtime.daemon)
     for pid in leftovers.parents():
         try:
@@ -131,6 +134,74 @@ def test_a_daemon_that_was_rightly_foreseen_goes_on(fake: Start) -> None:
     gone(daemon)
 
 
+SHOW_CONFIGURATION = """
+import sys
+path = next(word for word in sys.argv if word.startswith("--config=")).partition("=")[2]
+print(path, repr(open(path).read()), sys.argv[1:], file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture
+def ahead(fake: Start) -> Start:
+    """The same daemon in a room that it has been in since before anybody knew what to ask of it."""
+
+    def make(program: str) -> Daemon:
+        daemon = fake(program)
+        daemon._opened = opened(daemon.room, daemon._environ, expecting_nothing=True)
+        return daemon
+
+    return make
+
+
+def test_a_daemon_that_is_ahead_gets_the_rest_in_its_configuration(ahead: Start) -> None:
+    with ahead(SHOW_CONFIGURATION + READY + FOREVER) as daemon:
+        assert not daemon._watch.until(lambda: bool(daemon.log.text()), seconds=0.3)
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: bool(daemon.log.text()), seconds=PATIENCE)
+        (told,) = daemon.log.text()
+        assert told.startswith("/proc/self/fd/")
+        assert f"root = {json.dumps(daemon.room.runtime.state)}" in told
+        assert "--root" not in told
+    gone(daemon)
+
+
+def test_a_daemon_that_is_ahead_gives_way_to_one_with_other_options(ahead: Start) -> None:
+    with ahead(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
+        daemon.start(Options(debug=True))
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: "--debug" in daemon.log.text()[-1], seconds=PATIENCE)
+        assert "/proc/self/fd" not in daemon.log.text()[-1]
+    gone(daemon)
+
+
+def test_a_daemon_that_is_ahead_for_nothing_leaves_nothing(ahead: Start) -> None:
+    with ahead(SHOW_CONFIGURATION) as daemon:
+        pass
+    assert "root =" not in "".join(daemon.log.text())
+    gone(daemon)
+
+
+def test_a_configuration_that_cannot_be_read_ahead_is_read_from_a_file(ahead: Start) -> None:
+    refuses = "import sys\nif 'fd/' in str(sys.argv): sys.exit('failed to load config: no')\n"
+    with ahead(refuses + SHOW_CONFIGURATION + READY + FOREVER) as daemon:
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: "--root=" in daemon.log.text()[-1], seconds=PATIENCE)
+    gone(daemon)
+
+
+def test_a_room_that_cannot_be_opened_says_why(fake: Start, tmp_path: Path) -> None:
+    (tmp_path / "unshare").write_text("#!/nowhere\n")
+    (tmp_path / "unshare").chmod(0o755)
+    with fake(FOREVER) as daemon:
+        daemon.start(Options())
+        with pytest.raises(DaemonFailure) as caught:
+            daemon.ready(PATIENCE)
+    assert "unshare" in str(caught.value.why)
+    gone(daemon)
+
+
 def test_a_daemon_that_was_wrongly_foreseen_gives_way(fake: Start) -> None:
     with fake(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
         daemon.expect(Options())
@@ -179,7 +250,7 @@ def command_line(pid: int) -> bytes:
 def test_the_runtime_directories_are_private(fake: Start) -> None:
     with fake(READY + FOREVER) as daemon:
         for path in (daemon.room.runtime.client, daemon.room.runtime.daemon):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+            assert stat.S_IMODE(Path(path).stat().st_mode) == 0o700
 
 
 def test_a_daemon_that_is_never_ready_is_given_up(fake: Start) -> None:
@@ -263,11 +334,11 @@ def test_a_signal_while_the_daemon_starts_leaves_nothing(fake: Start) -> None:
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     living = runtime.create([tmp_path], ROOT)
     killed = runtime.create([tmp_path], ROOT)
-    (killed.state / "file").write_text("left")
+    (Path(killed.state) / "file").write_text("left")
     os.close(killed.lock)
     found = list(runtime.abandoned([tmp_path]))
     assert [each.client for each in found] == [killed.client]
     for each in runtime.abandoned([tmp_path]):
         assert runtime.remove(each, {"PATH": os.environ["PATH"]}) == ()
-    assert sorted(tmp_path.iterdir()) == sorted([living.client, living.daemon])
+    assert sorted(tmp_path.iterdir()) == sorted([Path(living.client), Path(living.daemon)])
     os.close(living.lock)

@@ -15,7 +15,7 @@ from plp_builder.buildkit import nosync
 from plp_builder.buildkit.room import Room, preparation, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import Sandbox
-from plp_builder.process import Stop, Watch, start
+from plp_builder.process import Stop, Watch, fork
 from plp_builder.users import User
 from scripts.set_up.step import ROOT
 from tests.support import machine
@@ -24,7 +24,7 @@ from tests.support.builder import MakeWorkspace, StartBuilder
 SLEEPS = 'RUN ["/busybox", "sh", "-c", "echo asleep; /busybox sleep 99"]\n'
 UNSHARE_REFUSED = "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n"
 SCRIPT = [sys.executable, "-I", "-S", nosync.__file__]
-ASKS = "import os; os.fsync(os.pipe()[0]); os.sync(); print('answered')"
+ASKS = "import os; os.fsync(os.pipe()[0]); os.sync(); os.write(2, b'answered')"
 """fsync(2) of a pipe is EINVAL, if the kernel is asked."""
 
 
@@ -48,7 +48,7 @@ def test_the_question_fails_without_the_filter() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="a filter takes root or a user namespace")
 def test_syncing_succeeds_at_once() -> None:
     done = run(sys.executable, "-c", ASKS)
-    assert done.stdout == "answered\n", done.stderr
+    assert done.stderr == "answered"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a filter takes root or a user namespace")
@@ -56,22 +56,22 @@ def test_the_daemon_of_root_preparations(tmp_path: Path) -> None:
     """As the wrapper is started: the filter comes before another user's identity."""
     owner = User("nobody", 65534, 65534, "/")
     for user in (None, owner):
-        room = Room(Runtime(tmp_path, tmp_path), user, Sandbox.ROOT)
-        child = start(
+        room = Room(Runtime(str(tmp_path), str(tmp_path)), user, Sandbox.ROOT)
+        child = fork(
             ["/usr/bin/python3", "-c", ASKS],
+            preparation(room),
             env=dict(os.environ),
-            stdout=subprocess.PIPE,
+            stdin=0,
             user=user,
-            prepare=preparation(room),
         )
-        assert child.stdout.read() == b"answered\n"
+        assert child.stderr.read() == b"answered"
         with Watch(Stop()) as watch:
             assert watch.end(child, grace=60) == 0
         child.close()
 
 
 def test_a_room_of_another_user_takes_care_itself(tmp_path: Path) -> None:
-    room = Room(Runtime(tmp_path, tmp_path), None, Sandbox.PROCESS, by_root=False)
+    room = Room(Runtime(str(tmp_path), str(tmp_path)), None, Sandbox.PROCESS, by_root=False)
     assert preparation(room) is None
     assert nosync.__file__ in wrapper(room)
     assert nosync.__file__ not in wrapper(room._replace(by_root=True))

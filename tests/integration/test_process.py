@@ -147,6 +147,30 @@ os.kill(os.getpid(), 9)
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("stage", ["before", "at"])
+def test_what_goes_wrong_in_a_forked_process_is_said_there(stage: str, tmp_path: Path) -> None:
+    """Before it becomes a program, and when it is to become one."""
+    setpriv = tmp_path / "setpriv"
+    setpriv.write_text("no program")
+    setpriv.chmod(0o755)
+
+    def prepare() -> None:
+        if stage == "before":
+            raise OSError("it broke")
+
+    env = {"PATH": os.defpath if stage == "before" else f"{tmp_path}:{os.defpath}"}
+    with process.Watch(process.Stop()) as watch:
+        child = process.fork(["sh"], prepare, env=env, stdin=0)
+        said = child.stderr.read().decode()
+        assert watch.end(child, grace=PATIENCE) == 127
+        child.close()
+    assert ("it broke" if stage == "before" else "Exec format error") in said
+
+
+def test_the_streams_are_named_as_subprocess_names_them() -> None:
+    assert (process.PIPE, process.DEVNULL) == (subprocess.PIPE, subprocess.DEVNULL)
+
+
 def test_a_program_that_is_missing_is_named() -> None:
     with pytest.raises(ToolNotFound, match="no-such-program was not found on PATH"):
         process.start(["no-such-program"], env=ENV)
@@ -252,7 +276,7 @@ def test_a_small_program_has_the_descriptors_it_was_given() -> None:
         os.close(given)
 
 
-@pytest.mark.parametrize("start", ["start", "run"])
+@pytest.mark.parametrize("start", ["start", "fork", "run"])
 def test_a_lack_of_descriptors_is_told_as_such(start: str) -> None:
     program = f"""
 import resource
@@ -262,6 +286,8 @@ taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]
 try:
     if {start!r} == "run":
         process.run(["true"], env=dict(os.environ), timeout=60)
+    elif {start!r} == "fork":
+        process.fork(["true"], None, env=dict(os.environ), stdin=0)
     else:
         process.start(["true"], env=dict(os.environ), stdout=-1)
 except errors.ResourcesExhausted as error:

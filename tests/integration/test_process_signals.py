@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -138,14 +137,22 @@ time.sleep(1000)
 @pytest.mark.parametrize("program", ["plp_builder", "publisher"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_programs_can_be_ended_while_they_still_import(
-    program: str, number: int, code: int, tmp_path: Path
+    program: str, number: int, code: int
 ) -> None:
-    """The signal comes from a module that they import first of all."""
-    early = f"import os, time\nos.kill(os.getpid(), {number})\ntime.sleep(1000)\n"
-    (tmp_path / "selectors.py").write_text(early)
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    """The signal comes when they look for one of the modules that they import first of all."""
+    script = f"""
+import os, runpy, sys, time
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "plp_builder.streams":
+            os.kill(os.getpid(), {number})
+            time.sleep(1000)
+sys.meta_path.insert(0, Finder)
+runpy.run_module({program!r}, run_name="__main__")
+"""
+    path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-m", program],
+        [sys.executable, "-c", script],
         env={**ENV, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

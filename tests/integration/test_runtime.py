@@ -27,9 +27,9 @@ def made() -> Iterator[runtime.Runtime]:
 
 
 def test_both_directories_are_private_to_their_owners(made: runtime.Runtime) -> None:
-    assert made.client.stat().st_uid == 0
-    assert made.daemon.stat().st_uid == SOMEBODY.uid
-    assert {path.stat().st_mode & 0o777 for path in (made.client, made.daemon)} == {0o700}
+    assert Path(made.client).stat().st_uid == 0
+    assert Path(made.daemon).stat().st_uid == SOMEBODY.uid
+    assert {Path(path).stat().st_mode & 0o777 for path in (made.client, made.daemon)} == {0o700}
 
 
 def test_a_link_in_the_place_of_the_configuration_is_not_followed(
@@ -37,31 +37,31 @@ def test_a_link_in_the_place_of_the_configuration_is_not_followed(
 ) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    made.config.symlink_to(victim)
+    Path(made.config).symlink_to(victim)
     made.write_config("text", SOMEBODY)
     assert (victim.read_text(), victim.stat().st_uid) == ("precious", 0)
-    assert made.config.read_text() == "text"
-    assert made.config.stat().st_uid == SOMEBODY.uid
+    assert Path(made.config).read_text() == "text"
+    assert Path(made.config).stat().st_uid == SOMEBODY.uid
 
 
 def test_a_directory_that_was_exchanged_is_not_written_to(
     made: runtime.Runtime, tmp_path: Path
 ) -> None:
-    moved = made.daemon.with_name(made.daemon.name + "-moved")
-    made.daemon.rename(moved)
-    made.daemon.symlink_to(tmp_path)
+    moved = Path(made.daemon).with_name(Path(made.daemon).name + "-moved")
+    Path(made.daemon).rename(moved)
+    Path(made.daemon).symlink_to(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         made.bind_notify_socket(listener)
     made.write_config("text", SOMEBODY)
     assert list(tmp_path.iterdir()) == []
-    made.daemon.unlink()
+    Path(made.daemon).unlink()
     moved.rename(made.daemon)
 
 
 def test_the_daemons_user_reaches_the_notify_socket(made: runtime.Runtime) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         made.bind_notify_socket(listener)
-        assert made.notify_socket.stat().st_mode & 0o222 == 0o222
+        assert Path(made.notify_socket).stat().st_mode & 0o222 == 0o222
 
 
 def test_without_a_place_the_failure_names_all_that_were_tried(tmp_path: Path) -> None:

@@ -42,3 +42,20 @@ def test_nothing_dear_is_loaded(name: str, forbidden: set[str]) -> None:
     found = loaded(name)
     assert name in found
     assert found & forbidden == set()
+
+
+BEFORE_THE_ROOM = frozenset(
+    {"enum", "json", "pathlib", "re", "selectors", "signal", "socket", "subprocess", "threading"}
+    | {"typing", "plp_builder.build", "plp_builder.log", "plp_builder.settings"}
+)
+"""What takes longer to import than the daemon's room takes to open."""
+
+
+def test_the_room_is_opened_before_anything_that_can_wait() -> None:
+    program = LIST.format(name="plp_builder.__main__, plp_builder.outset")
+    command = [sys.executable, "-P", "-S", "-c", program]
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found = set(done.stdout.split())
+    assert "plp_builder.outset" in found
+    assert found & BEFORE_THE_ROOM == set()

@@ -36,7 +36,7 @@ from plp_builder.settings import Settings, load
 from plp_builder.users import User
 
 ME = User("me", os.geteuid(), os.getegid(), "/")
-ROOM = Room(Runtime(Path("/c"), Path("/d")), ME, Sandbox.PROCESS)
+ROOM = Room(Runtime("/c", "/d"), ME, Sandbox.PROCESS)
 PLAIN = Options()
 CRASH = ["panic: assertion failed: Page expected to be: 7, but self identifies as 1095216660487"]
 DAMAGED = StateDamaged("a solve failed on it", why=["error: failed to solve: invalid database"])

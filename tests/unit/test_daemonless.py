@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from plp_builder.buildkit.daemonless import command
+from plp_builder.buildkit.command import can_wait, command, configuration
 from plp_builder.buildkit.deaths import explain
-from plp_builder.buildkit.options import Options
+from plp_builder.buildkit.options import Options, Root
 from plp_builder.buildkit.room import Room, environment, preparation, sandbox_for, wrapper
 from plp_builder.buildkit.runtime import Runtime
 from plp_builder.buildkit.sandbox import NO_PROCESS_SANDBOX, Sandbox
 from plp_builder.errors import DaemonDied, RootlessNotPermitted
 from plp_builder.users import IdMap, User
 
-RUNTIME = Runtime(Path("/tmp/client"), Path("/tmp/daemon"))
+RUNTIME = Runtime("/tmp/client", "/tmp/daemon")
 USER = User("builder", 1000, 1000, "/home/builder")
 ROOTLESS = Room(RUNTIME, USER, Sandbox.PROCESS)
 WEAK = Room(RUNTIME, USER, Sandbox.NONE)
@@ -76,6 +77,44 @@ def test_the_weaker_sandbox_is_asked_for_once() -> None:
     assert "--pidns" not in wrapper(WEAK)
     assert "--pidns" in wrapper(ROOTLESS)
     assert NO_PROCESS_SANDBOX not in command(ROOTLESS, Options())
+
+
+def test_a_configuration_says_what_the_command_line_does() -> None:
+    for root in (None, Root(Path('/my "cache"/root'), tried=True, bound=7_000)):
+        options = Options(root=root)
+        told = tomllib.loads(configuration(ROOTLESS, options, all=True))
+        words = command(ROOTLESS, options)
+        assert f"--root={told.pop('root')}" in words
+        worker = told["worker"]["oci"]
+        if root is None:
+            assert worker.pop("gc") is False
+            assert "--oci-worker-gc=false" in words
+        else:
+            assert f"--oci-worker-snapshotter={worker.pop('snapshotter')}" in words
+            assert worker["gcpolicy"][-1]["maxUsedSpace"] == "7000"
+        assert told.items() <= tomllib.loads(configuration(ROOTLESS, options, all=False)).items()
+
+
+@pytest.mark.parametrize(
+    ("options", "can"),
+    [
+        (Options(), True),
+        (Options(root=Root(Path("/cache/root"), tried=False, bound=1)), True),
+        (Options(root=Root(Path("/cache/\udcff"), tried=False, bound=1)), False),
+        (Options(config="debug = true"), False),
+        (Options(flags=("--debug",)), False),
+        (Options(debug=True), False),
+        (Options(offline=True), False),
+        (Options(host_network=True), False),
+    ],
+)
+def test_only_a_place_can_be_told_to_a_daemon_that_is_ahead(options: Options, can: bool) -> None:
+    assert can_wait(options) == can
+
+
+def test_the_collector_s_pace_is_the_user_s_if_he_has_one() -> None:
+    assert environment(ROOT, {})["GOGC"] == "200"
+    assert environment(ROOT, {"GOGC": "50"})["GOGC"] == "50"
 
 
 def test_the_users_flags_come_last_so_that_they_win() -> None:

@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"build"}),
     frozenset({"solving"}),
     frozenset({"caching", "run"}),
+    frozenset({"outset"}),
     frozenset({"drafting", "tidying", "usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),
@@ -28,7 +29,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"syntax", "process", "oci", "log", "variables", "telling"}),
     frozenset({"redaction"}),
     frozenset({"values", "terminal", "users", "streams", "naming", "phases"}),
-    frozenset({"errors", "lazy", "early", "tuples", ""}),
+    frozenset({"early"}),
+    frozenset({"errors", "lazy", "signals", "tuples", ""}),
 )
 """From the street down to the ground: a room may use the floors below its own."""
 
@@ -42,7 +44,7 @@ STDLIB_TOO_DEAR = frozenset(
 LEAVES = frozenset(
     {"oci", "process", "log", "errors", ""}
     | {"variables", "reading", "naming", "manual", "telling", "terminal", "values", "streams"}
-    | {"users", "lazy", "early", "redaction", "tuples"}
+    | {"users", "lazy", "early", "redaction", "signals", "tuples"}
 )
 """What the publisher may use of the builder's package."""
 

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
+from plp_builder import lazy
 from plp_builder.lazy import lazily
 
 SOURCE = "executed = True\nfrom later_package import part\nvalue = part.value\n"
@@ -48,6 +50,17 @@ def test_a_submodule_executes_its_package_first(modules: Path) -> None:
     part = importlib.import_module("later_package.part")
     assert part.value == 7
     assert executed(sys.modules["later_package"])
+
+
+@pytest.mark.usefixtures("modules")
+def test_what_is_known_of_a_module_does_not_execute_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with typing.TYPE_CHECKING, of which nearly every module begins by importing it."""
+    assert lazy._KNOWN["typing"] == {"TYPE_CHECKING": TYPE_CHECKING}
+    monkeypatch.setitem(lazy._KNOWN, "later_broken", {"known": 7})
+    lazily("later_broken")
+    assert __import__("later_broken", fromlist=["known"]).known == 7
+    with pytest.raises(OSError, match="broken"):
+        _ = __import__("later_broken", fromlist=["unknown"]).unknown
 
 
 def test_a_module_that_fails_is_imported_anew_the_next_time(modules: Path) -> None:

@@ -25,8 +25,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_candidates_begin_with_an_absolute_tmpdir() -> None:
-    usual = (Path("/tmp"), Path("/var/tmp"))
-    assert runtime.candidates({"TMPDIR": "/mine"}) == (Path("/mine"), *usual)
+    usual = ("/tmp", "/var/tmp")
+    assert runtime.candidates({"TMPDIR": "/mine"}) == ("/mine", *usual)
     assert runtime.candidates({"TMPDIR": "relative"}) == usual
     assert runtime.candidates({}) == usual
 
@@ -35,10 +35,10 @@ def test_the_first_base_that_suits_is_taken(base: Path) -> None:
     too_long = base / ("d" * 80)
     too_long.mkdir()
     made = runtime.create([base / "missing", too_long, base], SELF)
-    assert made.client.parent == made.daemon.parent == base
+    assert Path(made.client).parent == Path(made.daemon).parent == base
     assert len(os.fsencode(made.socket)) <= runtime.SOCKET_PATH_LIMIT
     for path in (made.client, made.daemon, made.state):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o700
     assert list(too_long.iterdir()) == []
     os.close(made.lock)
 
@@ -95,7 +95,7 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
 def test_defaults_lie_where_the_daemon_looks_for_them(base: Path) -> None:
     """BuildKit's util/appdefaults: ``$XDG_CONFIG_HOME/buildkit/buildkitd.toml``."""
     made = runtime.create([base], SELF, "# text")
-    assert (made.config_home / "buildkit" / "buildkitd.toml").read_text() == "# text"
+    assert Path(made.config_home, "buildkit", "buildkitd.toml").read_text() == "# text"
     assert runtime.remove(made, {}) == ()
 
 
@@ -104,9 +104,9 @@ def test_few_files_are_removed_without_a_process(base: Path) -> None:
     (base / "kept").mkdir()
     (base / "kept" / "file").write_text("")
     made = runtime.create([base], SELF)
-    (made.daemon / "rootlesskit").mkdir()
-    (made.daemon / "rootlesskit" / "api.sock").write_text("")
-    (made.daemon / "rootlesskit" / "link").symlink_to(base / "kept" / "file")
+    (Path(made.daemon) / "rootlesskit").mkdir()
+    (Path(made.daemon) / "rootlesskit" / "api.sock").write_text("")
+    (Path(made.daemon) / "rootlesskit" / "link").symlink_to(base / "kept" / "file")
     assert runtime.remove(made, {}) == ()
     assert [path.name for path in base.iterdir()] == ["kept"]
     assert (base / "kept" / "file").exists()
@@ -119,7 +119,7 @@ def test_a_link_to_a_directory_is_left_to_those_who_know_how(
     asked: list[list[str]] = []
     monkeypatch.setattr(process, "run", lambda command, **_: asked.append(command))
     made = runtime.create([base], SELF)
-    (made.daemon / "link").symlink_to(base / "kept")
+    (Path(made.daemon) / "link").symlink_to(base / "kept")
     assert runtime.remove(made, {})
     assert asked[0][0] == "rm"
     assert (base / "kept").exists()
@@ -129,6 +129,6 @@ def test_a_state_is_removed_by_a_process(base: Path, monkeypatch: pytest.MonkeyP
     asked: list[list[str]] = []
     monkeypatch.setattr(process, "run", lambda command, **_: asked.append(command))
     made = runtime.create([base], SELF)
-    (made.state / "file").write_text("")
+    (Path(made.state) / "file").write_text("")
     assert runtime.remove(made, {}) == (str(made.client), str(made.daemon))
     assert [command[0] for command in asked] == ["rm", "unshare", "rootlesskit"]
