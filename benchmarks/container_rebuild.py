@@ -1,9 +1,11 @@
 """`python -m benchmarks.container_rebuild`: rebuilds inside the container image, against a shell.
 
-From `docker run` to its exit: cold, unchanged and with a code change, with the cache on a directory
-of the host and on a named volume. The shell side is upstream's buildctl-daemonless.sh in the same
-image, with import and export of a local cache on a directory of the host. The sides take turns.
-Base images and packages come from loopback, for which the containers have the host's network.
+From `docker run` to its exit, and what of it is the container's own time, from its start to its
+end as the engine's events tell: cold, unchanged and with a code change, with the cache on a
+directory of the host and on a named volume. The shell side is upstream's buildctl-daemonless.sh in
+the same image, with import and export of a local cache on a directory of the host. The sides take
+turns. Base images and packages come from loopback, for which the containers have the host's
+network.
 """
 
 from __future__ import annotations
@@ -44,7 +46,14 @@ class Served(NamedTuple):
     proxy: str
 
 
-Times = dict[tuple[str, str, str], list[float]]
+class Took(NamedTuple):
+    """Seconds of a run as its caller sees it, and of its container."""
+
+    all: float
+    inside: float
+
+
+Times = dict[tuple[str, str, str], list[Took]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(work, ignore_errors=True)
     _tell(times)
     if options.json:
-        plain = {" ".join(key): seconds for key, seconds in times.items()}
+        plain = {" ".join(key): list(map(Took._asdict, runs)) for key, runs in times.items()}
         options.json.write_text(json.dumps(plain, indent=2) + "\n")
     return 0
 
@@ -115,7 +124,8 @@ def _measure(
                     volume = volumes[number] if side == "volume" else f"{home}/cache-{side}"
                     took = _run(running, image, work, home, side, volume, served)
                     times.setdefault((workload.name, scenario, side), []).append(took)
-                    print(f"{workload.name} {scenario:<10}{side:<10}{took:8.2f}", file=sys.stderr)
+                    seconds = f"{took.all:8.2f}{took.inside:8.2f}"
+                    print(f"{workload.name} {scenario:<10}{side:<10}{seconds}", file=sys.stderr)
     finally:
         running.docker("volume", "rm", "--force", *volumes, check=False)
         shutil.rmtree(home, ignore_errors=True)
@@ -129,10 +139,17 @@ def _run(
     side: str,
     cache: str,
     served: Served | None,
-) -> float:
+) -> Took:
     archive = home / f"build-{side}/container-image.tar"
     words = ["docker", *(["--host", running.host] if running.host else [])]
-    words += ["run", "--rm", "--privileged", f"--network={'host' if served else 'none'}"]
+    name = f"plp-bench-{os.urandom(4).hex()}"
+    words += [
+        "run",
+        "--rm",
+        f"--name={name}",
+        "--privileged",
+        f"--network={'host' if served else 'none'}",
+    ]
     words += ["-v", f"{home}/source:/source:ro", "-v", f"{home}/build-{side}:/build"]
     if side == "shell":
         annotations = ("source=" + URL, "revision=" + SHA, "created=2000-01-01T00:00:00Z")
@@ -158,21 +175,34 @@ def _run(
             words += ["-e", f"PLP_INSECURE_REGISTRIES={served.registry}"]
             words += ["-e", f"PLP_BUILD_ARGS=http_proxy={served.proxy}"]
         words += ["-e", f"GIT_REPOSITORY_URL={URL}", "-e", f"GIT_SHA={SHA}", image]
-    began = time.perf_counter()
+    since, began = time.time(), time.perf_counter()
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     took = time.perf_counter() - began
     if done.returncode or not archive.stat().st_size:
         raise SetupError(f"{side} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return took
+    return Took(took, _inside(running, name, since))
+
+
+def _inside(running: Engine, name: str, since: float) -> float:
+    """Seconds from the container's start to its end, both later than ``since``."""
+    window = (f"--since={since - 1:.3f}", f"--until={time.time() + 1:.3f}")
+    wanted = (f"--filter=container={name}", "--filter=event=start", "--filter=event=die")
+    told = running.docker("events", *window, *wanted, "--format={{.TimeNano}}").stdout
+    started, ended = map(int, told.split())
+    return (ended - started) / 1e9
 
 
 def _tell(times: Times) -> None:
-    print("docker run to exit, seconds: median (middle half), ratio to the shell")
-    for (workload, scenario, side), seconds in times.items():
-        found = spread(seconds)
-        ratio = found.median / spread(times[workload, scenario, "shell"]).median
-        text = f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})"
-        print(f"{workload:<4}{scenario:<11}{side:<11}{text:>22}{ratio:>8.3f}")
+    print("seconds: median (middle half), ratio to the shell")
+    print(f"{'':<26}{'docker run to exit':>22}{'':8}{'in the container':>22}")
+    for (workload, scenario, side), runs in times.items():
+        line = f"{workload:<4}{scenario:<11}{side:<11}"
+        for kind in range(len(Took._fields)):
+            found = spread([took[kind] for took in runs])
+            shell = spread([took[kind] for took in times[workload, scenario, "shell"]])
+            text = f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})"
+            line += f"{text:>22}{found.median / shell.median:>8.3f}"
+        print(line)
 
 
 if __name__ == "__main__":

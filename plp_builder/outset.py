@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import foreseen
 from plp_builder.buildkit.room import room
+from plp_builder.buildkit.runtime import remove
 from plp_builder.errors import Failure, exhausted
 from plp_builder.preflight import environment
 from plp_builder.tuples import NamedTuple
@@ -49,7 +50,11 @@ def begin(environ: Mapping[str, str]) -> Outset:
     try:
         environment.check_environment(facts)
         made = room(user, facts.proc_masks, environ, environment.id_map(facts, user))
-        found = opened(made, environ, expecting_nothing=expected is not None)
+        try:
+            found = opened(made, environ, expecting_nothing=expected is not None)
+        except BaseException:
+            remove(made.runtime, environ)
+            raise
     except Failure as failure:
         found = failure
     except OSError as error:

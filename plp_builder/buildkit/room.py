@@ -162,7 +162,7 @@ def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
     env["TMPDIR"] = room.runtime.temporary
     # A home of its own: the user's may be missing or closed, and has no say in the build.
     env["HOME"] = room.runtime.daemon
-    # Go's collector at its usual pace runs five times before the daemon listens (10 ms).
+    # At its usual pace Go's collector takes a quarter of the time until the daemon listens.
     env["GOGC"] = environ.get("GOGC") or "200"
     env["USER"] = env["LOGNAME"] = room.user.name if room.user else "root"
     return env
