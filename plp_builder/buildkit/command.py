@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 KEPT_SNAPSHOTTER = "overlayfs"
 """The one that a state is kept for; the slower ones would fill it several times as fast."""
 
+BEGINNING = 'root = "'
+"""How a `configuration` begins. A daemon that is ahead has this from the first: should its builder
+die, that is all, which no daemon can read, while of nothing it would make a state somewhere."""
+
 _UNREACHABLE = "http://127.0.0.1:9"
 """A proxy that is not there (the discard port), for a daemon that must stay offline."""
 
@@ -59,7 +63,7 @@ def configuration(room: Room, options: Options, *, all: bool) -> str:
     if not all:
         return config.with_worker(options.config, machine, bound=bound)
     text = config.with_worker("", machine, bound=bound, worker=dict(_worker(options)))
-    return f"root = {config.quoted(_root(room, options))}\n{text}"
+    return f"{BEGINNING}{config.quoted(_root(room, options))[1:]}\n{text}"
 
 
 def can_wait(options: Options) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plp_builder.buildkit import Endpoint, leftovers, trial
-from plp_builder.buildkit.command import can_wait, command, configuration
+from plp_builder.buildkit.command import BEGINNING, can_wait, command, configuration
 from plp_builder.buildkit.deaths import explain
 from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import Options
@@ -202,7 +202,7 @@ class Daemon:
         """Have it end at once, without waiting for that, as an idle one may; then `stop` it."""
         if self._child is not None:
             self._watch.forget(self._child)
-            self._inner = _children(self._child.pid)
+            self._inner = self._held_children(self._child)
             self._child.signal(signal.SIGKILL, group=self._is_deaf)
 
     def stop(self, grace: float) -> None:
@@ -210,7 +210,9 @@ class Daemon:
         child, self._child = self._child, None
         if child is not None:
             self._watch.forget(child)
-            inner, self._inner = self._inner or _children(child.pid), []
+            inner, self._inner = self._inner, []
+            if not inner:
+                inner = _children(child.pid) if grace else self._held_children(child)
             self._watch.end(child, grace=grace, group=self._is_deaf)
             self._watch.forget(child.stderr)
             child.close()
@@ -225,6 +227,12 @@ class Daemon:
             self._watch.forget(self._notify.fileno())
             self._notify.close()
             self._notify = None
+
+    def _held_children(self, child: Child) -> list[int]:
+        """All children that it will ever have had, for one that is to be killed."""
+        if self._is_deaf:
+            child.hold()
+        return _children(child.pid)
 
     @property
     def _is_deaf(self) -> bool:
@@ -272,7 +280,7 @@ class Daemon:
         self._orders = self._config = -1
         _send(orders, os.fsencode(lines))
         if config >= 0:
-            _send(config, text.encode())
+            _send(config, text.removeprefix(BEGINNING).encode())
 
     def _wait(self, seconds: float, listening: Callable[[], object]) -> None:
         end = time.monotonic() + seconds

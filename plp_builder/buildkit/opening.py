@@ -11,7 +11,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from plp_builder.buildkit.command import ahead
+from plp_builder.buildkit.command import BEGINNING, ahead
 from plp_builder.buildkit.room import environment, preparation, wrapper
 from plp_builder.process.child import fork
 from plp_builder.tuples import NamedTuple
@@ -33,7 +33,8 @@ _SHELL_BESIDE = ("sh", "-c", 'exec 3<&0; sh <&3 3<&- & exec "$@" </dev/null 3<&-
 class Opened(NamedTuple):
     """``orders`` is a descriptor for lines of a POSIX shell, ``config`` one for buildkitd.toml.
 
-    Closing both is all that is needed for the waiting to end; ``config`` is -1 where a shell waits.
+    The latter has its `BEGINNING` already, and is -1 where a shell waits. Once both are closed
+    nobody waits any longer.
     """
 
     room: Room
@@ -63,6 +64,7 @@ def opened(room: Room, environ: Mapping[str, str], *, expecting_nothing: bool = 
         if expecting_nothing and room.by_unshare:
             reads, config = os.pipe2(os.O_CLOEXEC)
             descriptors += reads, config
+            os.write(config, BEGINNING.encode())
             kept = fcntl.fcntl(reads, fcntl.F_DUPFD_CLOEXEC, _ABOVE_THE_SHELLS_OWN)
             descriptors.append(kept)
             given.append(kept)

@@ -66,11 +66,25 @@ class Child:
         if self.poll() is not None:
             return
         try:
-            if group:
-                os.killpg(self.pid, number)
-            else:
+            if not (group and self._signal_group(number)):
                 signal.pidfd_send_signal(self.pidfd, number)
         except (ProcessLookupError, PermissionError):
+            pass
+
+    def _signal_group(self, number: int) -> bool:
+        """Whether there is a group: in its first moments a process is in ours."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def hold(self) -> None:
+        """Stop it where it is, so that it starts nothing more; a process that ended is fine."""
+        self.signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
             pass
 
     def close(self) -> None:

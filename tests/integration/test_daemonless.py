@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from plp_builder import outset
 from plp_builder.buildkit import leftovers, runtime
-from plp_builder.buildkit.daemonless import Daemon
+from plp_builder.buildkit.daemonless import Daemon, sweep
 from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room
@@ -24,11 +29,14 @@ from plp_builder.errors import (
     DaemonDied,
     DaemonFailure,
     DaemonNotReady,
+    Failure,
     RootlessNotPermitted,
     SettingInvalid,
     Terminated,
 )
 from plp_builder.process import Stop, Watch
+from scripts.set_up.step import ROOT as SET_UP_ROOT
+from tests.support import machine
 
 PATIENCE = 60.0
 
@@ -178,7 +186,7 @@ def test_a_daemon_that_is_ahead_gives_way_to_one_with_other_options(ahead: Start
 def test_a_daemon_that_is_ahead_for_nothing_leaves_nothing(ahead: Start) -> None:
     with ahead(SHOW_CONFIGURATION) as daemon:
         pass
-    assert "root =" not in "".join(daemon.log.text())
+    assert daemon.log.text() == []
     gone(daemon)
 
 
@@ -342,3 +350,56 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
         assert runtime.remove(each, {"PATH": os.environ["PATH"]}) == ()
     assert sorted(tmp_path.iterdir()) == sorted([Path(living.client), Path(living.daemon)])
     os.close(living.lock)
+
+
+@pytest.mark.parametrize("problem", [Failure("it broke"), OSError(errno.EMFILE, "it broke")])
+def test_a_room_that_could_not_be_opened_leaves_nothing(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(outset, "opened", fail)
+    with TemporaryDirectory(dir="/tmp") as base:
+        found = outset.begin({"PATH": machine.tools("current").path, "TMPDIR": base})
+        assert isinstance(found.room, Failure)
+        assert not list(Path(base).iterdir())
+
+
+NOBODY_HAS_SUBORDINATE_IDS = (
+    'mount --bind /dev/null /etc/subuid; mount --bind /dev/null /etc/subgid; exec "$@"'
+)
+BEGINS_AND_DIES = """
+import os, signal
+from plp_builder import outset
+print(outset.begin(dict(os.environ)).room.is_ahead, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_daemon_whose_builder_died_at_once_makes_no_state_anywhere(tmp_path: Path) -> None:
+    """Also in the moment before the kernel is asked to end it with the builder."""
+    without_end = '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift; exec "$@"\n'
+    (tmp_path / "setpriv").write_text(without_end)
+    shown = tmp_path / "shown"
+    program = SHOW_CONFIGURATION.replace("sys.stderr", f"open({str(shown)!r}, 'w')")
+    (tmp_path / "buildkitd").write_text(f"#!{sys.executable}\n{program}")
+    for name in ("setpriv", "buildkitd"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{machine.tools('current').path}"
+    nobody = ["unshare", "--mount", "sh", "-euc", NOBODY_HAS_SUBORDINATE_IDS, "sh"]
+    done = subprocess.run(
+        [*nobody, sys.executable, "-c", BEGINS_AND_DIES],
+        env={"PATH": path, "PYTHONPATH": str(SET_UP_ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout == b"True\n", done.stderr
+    end = time.monotonic() + PATIENCE
+    while not shown.exists() or not shown.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    told = shown.read_text().split("'")[1]
+    with pytest.raises(tomllib.TOMLDecodeError):
+        tomllib.loads(told)
+    sweep({})
