@@ -10,6 +10,7 @@ from benchmarks.stage import Stage
 STATEMENTS = (
     "pass",
     "import plp_builder.__main__",
+    "import plp_builder.__main__, plp_builder.outset",
     "import plp_builder.build",
     "import plp_builder.settings",
     "import plp_builder.log",
