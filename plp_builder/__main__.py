@@ -36,10 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case []:
             from plp_builder import outset
 
-            begun = outset.begin(os.environ)
+            begun: outset.Outset | Exception
+            try:
+                begun = outset.begin(os.environ)
+            except Exception as problem:  # noqa: BLE001 - told as any other, when there is a log
+                begun = problem
             from plp_builder import build
 
-            return build.main(begun, stop)
+            return build.main(os.environ, stop, begun)
         case ["doctor"]:
             from plp_builder.preflight import doctor
 

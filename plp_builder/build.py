@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from plp_builder.settings import Settings
 
 
-def main(outset: Outset, stop: Stop) -> int:
-    """Build what the environment asks for, tell the outcome on stderr, return the exit code."""
-    environ = outset.environ
-    phases = Phases(outset.began)
+def main(environ: Mapping[str, str], stop: Stop, outset: Outset | Exception) -> int:
+    """Build what ``environ`` asks for, tell the outcome on stderr, return the exit code."""
     runs.configure_log(environ)
     try:
+        if isinstance(outset, Exception):
+            raise outset
+        phases = Phases(outset.began)
         with ExitStack() as stack:
             run = runs.opened(outset, stop, phases, stack)
             settings = runs.settings(environ)

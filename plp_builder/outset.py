@@ -12,7 +12,7 @@ from plp_builder.buildkit.opening import opened
 from plp_builder.buildkit.options import foreseen
 from plp_builder.buildkit.room import room
 from plp_builder.buildkit.runtime import remove
-from plp_builder.errors import Failure, exhausted
+from plp_builder.errors import Failure
 from plp_builder.preflight import environment
 from plp_builder.tuples import NamedTuple
 
@@ -57,9 +57,4 @@ def begin(environ: Mapping[str, str]) -> Outset:
             raise
     except Failure as failure:
         found = failure
-    except OSError as error:
-        lack = exhausted(error)
-        if lack is None:
-            raise
-        found = lack
     return Outset(began, environ, facts, user, expected, found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.buildkit.daemonless import Daemon
+from plp_builder.buildkit.opening import abandon
 from plp_builder.buildkit.room import ROOT
 from plp_builder.cache.choice import Choice
 from plp_builder.errors import Failure, SettingInvalid
@@ -45,7 +46,12 @@ def opened(outset: Outset, stop: Stop, phases: Phases, stack: ExitStack) -> Run:
     Its daemon starts, if what will be asked of it is known already.
     """
     environ, facts, first = outset.environ, outset.facts, outset.room
-    watch = stack.enter_context(Watch(stop))
+    try:
+        watch = stack.enter_context(Watch(stop))
+    except BaseException:
+        if not isinstance(first, Failure):
+            abandon(first, environ)
+        raise
     outliving = stack.enter_context(ExitStack())
     daemon: Daemon | Failure
     if isinstance(first, Failure):

@@ -47,8 +47,8 @@ def on_the_way(path: str | os.PathLike[str]) -> tuple[Owned, ...]:
 
 
 def upwards(path: str) -> tuple[str, ...]:
-    """The path and all directories above it, links not resolved."""
-    parts = [os.path.normpath(path)]
+    """The path and all directories above it, as it is written."""
+    parts = [path]
     while (above := os.path.dirname(parts[-1])) != parts[-1]:
         parts.append(above)
     return tuple(parts)

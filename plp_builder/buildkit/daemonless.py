@@ -7,6 +7,7 @@ seconds, does not see that the daemon died, and leaves processes behind on SIGTE
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shlex
@@ -47,6 +48,9 @@ kept, complete: its databases are written by the end of the solve, and survive S
 LAST_WORDS = 0.1
 """Seconds in which a daemon that died is noticed, and its last lines arrive."""
 
+_LOCK = "buildkitd.lock"
+"""What a daemon locks first of all in its root (BuildKit's cmd/buildkitd/main.go)."""
+
 _LISTENS_WITHIN = 0.004
 """Seconds between two looks whether the daemon listens, which nothing tells; a tenth of what it
 takes from then on until it serves."""
@@ -86,7 +90,7 @@ class Daemon:
         self._say = say
         self._opened = opened
         self._child: Child | None = None
-        self._ahead = False
+        self._ahead = self._is_in_place = False
         self._inner: list[int] = []
         self._orders = self._config = -1
         self._started = False
@@ -142,7 +146,7 @@ class Daemon:
 
     def listens(self) -> bool:
         """Whether it can be called already: it listens some time before it serves."""
-        return self.room.runtime.has_socket()
+        return self.room.runtime.has_socket() and self._is_where_it_should_be()
 
     def ready(
         self,
@@ -163,11 +167,13 @@ class Daemon:
             room = self.room
             try:
                 self._wait(seconds, listening)
-                break
+                if self._is_where_it_should_be():
+                    break
             except _DiedAheadError:
-                pass
+                self.log = Tail()
             except _DiedUntriedError:
                 self._trial_first = True
+                self.log = Tail()
             except RootlessNotPermitted as refused:
                 if why is None or self.room.sandbox is Sandbox.PROCESS:
                     why = refused
@@ -255,7 +261,7 @@ class Daemon:
             leftovers.adopt_orphans()
         found, self._opened = self._opened or opened(self.room, self._environ), None
         self._child, self._orders, self._config = found.child, found.orders, found.config
-        self._ahead = found.is_ahead
+        self._ahead, self._is_in_place = found.is_ahead, False
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.room.runtime.bind_notify_socket(self._notify)
         self._watch.reads(found.child.stderr, Lines(self._heard))
@@ -281,6 +287,17 @@ class Daemon:
         _send(orders, os.fsencode(lines))
         if config >= 0:
             _send(config, text.removeprefix(BEGINNING).encode())
+
+    def _is_where_it_should_be(self) -> bool:
+        """Whether its state is where it was told; one that is ahead may have heard nothing.
+
+        A configuration that cannot be reached counts as empty, and is out of reach where a program
+        in between closes what it does not know. The lock is held before the socket is there.
+        """
+        if self._ahead and not self._is_in_place:
+            root = self._options.root.path if self._options.root else self.room.runtime.state
+            self._is_in_place = _is_locked(f"{root}/{_LOCK}")
+        return not self._ahead or self._is_in_place
 
     def _wait(self, seconds: float, listening: Callable[[], object]) -> None:
         end = time.monotonic() + seconds
@@ -333,9 +350,27 @@ class Daemon:
         raise explain(log, child.poll(), self.room, ready=self._ready)
 
     def _remove(self) -> None:
-        left = remove(self.room.runtime, self._env)
+        # rootlesskit, which may have to do it, needs a place that is not about to go.
+        outside = os.path.dirname(self.room.runtime.daemon)
+        left = remove(self.room.runtime, {**self._env, "TMPDIR": outside})
         for path in left:
             self._say(f"could not remove {path}")
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _send(descriptor: int, content: bytes) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from plp_builder.buildkit.command import BEGINNING, ahead
 from plp_builder.buildkit.room import environment, preparation, wrapper
+from plp_builder.buildkit.runtime import remove
 from plp_builder.process.child import fork
+from plp_builder.signals import signal
 from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -86,3 +88,13 @@ def opened(room: Room, environ: Mapping[str, str], *, expecting_nothing: bool = 
     for descriptor in set(descriptors) - {orders, config}:
         os.close(descriptor)
     return Opened(room, child, orders, config)
+
+
+def abandon(found: Opened, environ: Mapping[str, str]) -> None:
+    """End a room that nobody takes over, without waiting for its end."""
+    found.child.signal(signal.SIGKILL, group=True)
+    found.child.close()
+    for descriptor in (found.orders, found.config):
+        if descriptor >= 0:
+            os.close(descriptor)
+    remove(found.room.runtime, environ)

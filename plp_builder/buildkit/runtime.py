@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SOCKET_NAME = "buildkitd.sock"
 _NOTIFY_NAME = "notify.sock"
 _CONFIG_NAME = "buildkitd.toml"
-_TEMPORARY_NAME = "tmp"
+_TEMPORARY_NAME = "t"  # a socket for ssh agents is further below
 SOCKET_PATH_LIMIT = 107
 """Longest path of a Unix socket in bytes: sun_path of unix(7), less its NUL."""
 
@@ -136,7 +136,7 @@ class Runtime(NamedTuple):
 def candidates(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Directories for temporary files, best first: TMPDIR, then the machine's own."""
     given = environ.get("TMPDIR", "")
-    first = (os.path.normpath(given),) if given.startswith("/") else ()
+    first = (given.rstrip("/") or "/",) if given.startswith("/") else ()
     return (*first, "/tmp", "/var/tmp")  # noqa: S108 - made with mkdir, mode 0700
 
 

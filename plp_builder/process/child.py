@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from plp_builder.errors import ResourcesExhausted, TimedOut, ToolNotFound, exhausted
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PIPE, DEVNULL = -1, -3
 """What a stream is to be, if not a descriptor: as subprocess has them, which takes longer to import
 than to start a process."""
+
+_BETWEEN_LOOKS = 0.0002
+"""Seconds."""
 
 _NOT_EXECUTED = 127
 """The exit code for it, as of a shell."""
@@ -79,12 +83,18 @@ class Child:
             return False
         return True
 
-    def hold(self) -> None:
-        """Stop it where it is, so that it starts nothing more; a process that ended is fine."""
+    def hold(self, patience: float = 1.0) -> None:
+        """Stop it where it is, so that it starts nothing more; a process that ended is fine.
+
+        One that has not stopped after ``patience`` seconds is let be.
+        """
         self.signal(signal.SIGSTOP)
+        stopped = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+        end = time.monotonic() + patience
         try:
-            os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
+            while time.monotonic() < end and os.waitid(os.P_PIDFD, self.pidfd, stopped) is None:
+                time.sleep(_BETWEEN_LOOKS)
+        except OSError:  # somebody else's by now, or a kernel that cannot wait for pidfds
             pass
 
     def close(self) -> None:
@@ -118,7 +128,10 @@ class _Forked:
 
     def _wait(self, options: int) -> int | None:
         if self._code is None:
-            pid, status = os.waitpid(self.pid, options)
+            try:
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:  # who started us ignores SIGCHLD: nobody hears of a code
+                pid, status = self.pid, 0
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
@@ -238,12 +251,16 @@ def _become(
 ) -> NoReturn:
     """Be the new process, from its first moment on; ``streams`` are its input and error output."""
     try:
-        os.setsid()
+        os.dup2(streams[1], 2)
         os.dup2(streams[0], 0)
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
-        os.dup2(streams[1], 2)
-        for descriptor in pass_fds:
+        first = 3
+        for descriptor in sorted(pass_fds):
+            os.closerange(first, descriptor)
             os.set_inheritable(descriptor, True)
+            first = descriptor + 1
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        os.setsid()
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
             signal.signal(number, signal.SIG_DFL)
         if prepare:
@@ -251,7 +268,8 @@ def _become(
         os.execve(words[0], words, env)  # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - nothing may go on as if it were our parent
         os.write(2, f"{words[0]}: {error}\n".encode(errors="backslashreplace"))
-    os._exit(_NOT_EXECUTED)
+    finally:
+        os._exit(_NOT_EXECUTED)
 
 
 def _bound(argv: Sequence[str], env: Mapping[str, str], user: User | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,15 +14,16 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from plp_builder import outset
+from plp_builder import outset, run
 from plp_builder.buildkit import leftovers, runtime
 from plp_builder.buildkit.daemonless import Daemon, sweep
-from plp_builder.buildkit.opening import opened
+from plp_builder.buildkit.opening import Opened, opened
 from plp_builder.buildkit.options import Options
 from plp_builder.buildkit.room import ROOT, Room
 from plp_builder.buildkit.sandbox import Sandbox
@@ -34,6 +36,7 @@ from plp_builder.errors import (
     SettingInvalid,
     Terminated,
 )
+from plp_builder.phases import Phases
 from plp_builder.process import Stop, Watch
 from scripts.set_up.step import ROOT as SET_UP_ROOT
 from tests.support import machine
@@ -145,7 +148,13 @@ def test_a_daemon_that_was_rightly_foreseen_goes_on(fake: Start) -> None:
 SHOW_CONFIGURATION = """
 import sys
 path = next(word for word in sys.argv if word.startswith("--config=")).partition("=")[2]
-print(path, repr(open(path).read()), sys.argv[1:], file=sys.stderr, flush=True)
+text = open(path).read()
+print(path, repr(text), sys.argv[1:], file=sys.stderr, flush=True)
+"""
+LOCK = """
+import fcntl, tomllib
+lock = open(tomllib.loads(text).get("root", "/tmp") + "/buildkitd.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
 """
 
 
@@ -162,7 +171,7 @@ def ahead(fake: Start) -> Start:
 
 
 def test_a_daemon_that_is_ahead_gets_the_rest_in_its_configuration(ahead: Start) -> None:
-    with ahead(SHOW_CONFIGURATION + READY + FOREVER) as daemon:
+    with ahead(SHOW_CONFIGURATION + LOCK + READY + FOREVER) as daemon:
         assert not daemon._watch.until(lambda: bool(daemon.log.text()), seconds=0.3)
         daemon.start(Options())
         daemon.ready(PATIENCE)
@@ -188,6 +197,35 @@ def test_a_daemon_that_is_ahead_for_nothing_leaves_nothing(ahead: Start) -> None
         pass
     assert daemon.log.text() == []
     gone(daemon)
+
+
+def test_a_daemon_that_is_not_where_it_was_told_to_be_gives_way(ahead: Start) -> None:
+    """Its configuration was out of reach, which it takes for an empty one."""
+    with ahead(SHOW_ARGUMENTS + READY + FOREVER) as daemon:
+        lock = Path(daemon.room.runtime.state, "buildkitd.lock")
+        lock.touch()  # as another one has left it
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon._watch.until(lambda: "--root=" in daemon.log.text()[-1], seconds=PATIENCE)
+    gone(daemon)
+
+
+def test_a_forked_room_has_nothing_of_ours_open(ahead: Start, tmp_path: Path) -> None:
+    """Such as a file that whoever called us left open."""
+    names = "import os, sys\nprint(os.listdir('/proc/self/fd'), file=sys.stderr, flush=True)\n"
+    ours = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(ours, True)
+    kept = fcntl.fcntl(ours, fcntl.F_DUPFD, 42)
+    try:
+        with ahead(names + SHOW_CONFIGURATION + LOCK + READY + FOREVER) as daemon:
+            daemon.start(Options())
+            daemon.ready(PATIENCE)
+            first = daemon.log.text()[0]
+    finally:
+        os.close(ours)
+        os.close(kept)
+    assert "'42'" not in first
+    assert len(first.split(",")) == 5  # the three streams, the configuration, and the listing
 
 
 def test_a_configuration_that_cannot_be_read_ahead_is_read_from_a_file(ahead: Start) -> None:
@@ -361,9 +399,25 @@ def test_a_room_that_could_not_be_opened_leaves_nothing(
 
     monkeypatch.setattr(outset, "opened", fail)
     with TemporaryDirectory(dir="/tmp") as base:
-        found = outset.begin({"PATH": machine.tools("current").path, "TMPDIR": base})
-        assert isinstance(found.room, Failure)
+        environ = {"PATH": machine.tools("current").path, "TMPDIR": base}
+        if isinstance(problem, Failure):
+            assert outset.begin(environ).room is problem
+        else:
+            with pytest.raises(type(problem)):
+                outset.begin(environ)
         assert not list(Path(base).iterdir())
+
+
+def test_a_room_that_nobody_takes_over_leaves_nothing(stop: Stop) -> None:
+    with TemporaryDirectory(dir="/tmp") as base:
+        begun = outset.begin({"PATH": machine.tools("current").path, "TMPDIR": base})
+        assert isinstance(begun.room, Opened)
+        stack = ExitStack()
+        os.close(stop.fileno())  # so that nothing can be watched
+        with pytest.raises((OSError, ValueError)):
+            run.opened(begun, stop, Phases(0.0), stack)
+        assert not list(Path(base).iterdir())
+        assert os.waitpid(begun.room.child.pid, 0)[0] == begun.room.child.pid
 
 
 NOBODY_HAS_SUBORDINATE_IDS = (

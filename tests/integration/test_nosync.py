@@ -19,7 +19,7 @@ from plp_builder.process import Stop, Watch, fork
 from plp_builder.users import User
 from scripts.set_up.step import ROOT
 from tests.support import machine
-from tests.support.builder import MakeWorkspace, StartBuilder
+from tests.support.builder import MakeWorkspace, RunBuilder, StartBuilder
 
 SLEEPS = 'RUN ["/busybox", "sh", "-c", "echo asleep; /busybox sleep 99"]\n'
 UNSHARE_REFUSED = "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n"
@@ -104,6 +104,28 @@ def test_it_tells_whether_it_worked() -> None:
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
+def refusing_unshare(root: Path) -> Path:
+    """A directory for PATH in which unshare is refused, as where AppArmor restricts it."""
+    fake = root / "bin" / "unshare"
+    fake.parent.mkdir(mode=0o755)
+    fake.write_text(UNSHARE_REFUSED)
+    fake.chmod(0o755)
+    return fake.parent
+
+
+def test_only_rootlesskit_can_remove_what_subordinate_ids_own(
+    workspace: MakeWorkspace, run_builder: RunBuilder
+) -> None:
+    place = workspace("unprivileged")
+    place.write({"Dockerfile": "FROM scratch\nCOPY --chown=5:5 directory /\n"})
+    place.write({"directory/below/file": "text"})
+    path = f"{refusing_unshare(place.root)}:{machine.tools('current').path}"
+    env = {**place.env, "PATH": path, "PLP_CACHE_STRATEGY": "off"}
+    done = run_builder(env, user="unprivileged")
+    assert done.code == 0, done.output
+    assert done.left_files == ()
+
+
 @pytest.mark.parametrize("user", ["root", "unprivileged"])
 @pytest.mark.parametrize("by", ["unshare", "rootlesskit"])
 def test_whoever_starts_a_daemon_and_however_it_never_syncs(
@@ -115,11 +137,7 @@ def test_whoever_starts_a_daemon_and_however_it_never_syncs(
     (place.source / "busybox").chmod(0o755)
     path = machine.tools("current").path
     if by == "rootlesskit":
-        fake = place.root / "bin" / "unshare"
-        fake.parent.mkdir(mode=0o755)
-        fake.write_text(UNSHARE_REFUSED)
-        fake.chmod(0o755)
-        path = f"{fake.parent}:{path}"
+        path = f"{refusing_unshare(place.root)}:{path}"
     run = start_builder({**place.env, "PATH": path}, user=user)
     run.wait_for("asleep")
     found = {Path(process.command.split()[0]).name: process.pid for process in run.tree()}

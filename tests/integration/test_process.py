@@ -167,6 +167,34 @@ def test_what_goes_wrong_in_a_forked_process_is_said_there(stage: str, tmp_path:
     assert ("it broke" if stage == "before" else "Exec format error") in said
 
 
+def test_the_end_of_a_forked_process_that_the_kernel_forgets_is_seen() -> None:
+    """As for whoever was started with SIGCHLD ignored."""
+    program = """
+import signal
+from plp_builder import process
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+child = process.fork(["true"], None, env=dict(os.environ), stdin=0)
+child.stderr.read()
+with process.Watch(process.Stop()) as watch:
+    print(watch.end(child, grace=60))
+"""
+    assert python(program).stdout == b"0\n"
+
+
+def test_a_process_that_is_held_starts_nothing_more(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    child = shell('while true; do echo x >>"$1"; sleep 0.01; done', started)
+    wait_for(started)
+    child.hold()
+    state = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    assert state == "T"
+    child.signal(signal.SIGKILL, group=True)
+    with process.Watch(process.Stop()) as watch:
+        watch.end(child, grace=0)
+    child.hold(patience=PATIENCE)
+    child.close()
+
+
 def test_the_streams_are_named_as_subprocess_names_them() -> None:
     assert (process.PIPE, process.DEVNULL) == (subprocess.PIPE, subprocess.DEVNULL)
 

@@ -29,6 +29,8 @@ def test_candidates_begin_with_an_absolute_tmpdir() -> None:
     assert runtime.candidates({"TMPDIR": "/mine"}) == ("/mine", *usual)
     assert runtime.candidates({"TMPDIR": "relative"}) == usual
     assert runtime.candidates({}) == usual
+    assert runtime.candidates({"TMPDIR": "/link/../x/"}) == ("/link/../x", *usual)
+    assert runtime.candidates({"TMPDIR": "/"}) == ("/", *usual)
 
 
 def test_the_first_base_that_suits_is_taken(base: Path) -> None:
