@@ -254,12 +254,7 @@ def _become(
         os.dup2(streams[1], 2)
         os.dup2(streams[0], 0)
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
-        first = 3
-        for descriptor in sorted(pass_fds):
-            os.closerange(first, descriptor)
-            os.set_inheritable(descriptor, True)
-            first = descriptor + 1
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        _keep(pass_fds)
         os.setsid()
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
             signal.signal(number, signal.SIG_DFL)
@@ -270,6 +265,21 @@ def _become(
         os.write(2, f"{words[0]}: {error}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(_NOT_EXECUTED)
+
+
+def _keep(descriptors: Sequence[int]) -> None:
+    """Pass on these and the three streams, and close what our caller has left open for us.
+
+    Each by itself: os.closerange takes minutes where the kernel does not do it and the limit is high.
+    """
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number in descriptors:
+            os.set_inheritable(number, True)
+        elif number > 2:
+            try:
+                os.close(number)
+            except OSError:  # the listing's own
+                pass
 
 
 def _bound(argv: Sequence[str], env: Mapping[str, str], user: User | None) -> list[str]:
