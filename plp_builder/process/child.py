@@ -270,7 +270,7 @@ def _become(
 def _keep(descriptors: Sequence[int]) -> None:
     """Pass on these and the three streams, and close what our caller has left open for us.
 
-    Each by itself: os.closerange takes minutes where the kernel does not do it and the limit is high.
+    Each by itself: os.closerange takes minutes where the kernel has no close_range(2).
     """
     for number in map(int, os.listdir("/proc/self/fd")):
         if number in descriptors:
