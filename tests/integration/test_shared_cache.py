@@ -72,7 +72,9 @@ def damage(workspace: MakeWorkspace, run_builder: RunBuilder, places: int) -> No
     assert run_builder(env).code == 0
     for _ in range(places):
         blobs = place.cache / "buildkit" / "blobs" / "sha256"
-        victim = draw.choice([place.cache / "buildkit" / "index.json", *sorted(blobs.iterdir())])
+        files = [place.cache / "buildkit" / "index.json", *sorted(blobs.iterdir())]
+        # A build that finds all in the state leaves the rest as it is: one may be empty already.
+        victim = draw.choice([file for file in files if file.stat().st_size])
         data = bytearray(victim.read_bytes())
         position = draw.randrange(len(data))
         victim.chmod(0o644)
