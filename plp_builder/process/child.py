@@ -268,16 +268,14 @@ def _become(
 
 
 def _keep(descriptors: Sequence[int]) -> None:
-    """Pass on these and the three streams, and close what our caller has left open for us.
+    """Pass on these and the three streams, and nothing else that our caller has left open for us.
 
-    Each by itself: os.closerange takes minutes where the kernel has no close_range(2).
+    What is not passed on stays open until the program is executed: somebody here may count on it.
     """
     for number in map(int, os.listdir("/proc/self/fd")):
-        if number in descriptors:
-            os.set_inheritable(number, True)
-        elif number > 2:
+        if number > 2:
             try:
-                os.close(number)
+                os.set_inheritable(number, number in descriptors)
             except OSError:  # the listing's own
                 pass
 
