@@ -52,7 +52,8 @@ def test_secrets_stay_where_they_belong(
         return b"has shown them" in log
 
     assert processes.until(shown, 60)
-    commands = engine.docker("exec", name, "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null || :").stdout
+    show = "cat /proc/[0-9]*/cmdline 2>/dev/null || :"  # some are gone before it is their turn
+    commands = engine.docker("exec", name, "sh", "-c", show).stdout
     (inspected,) = json.loads(engine.docker("inspect", name).stdout)
     inspected["Config"].pop("Env")  # what the caller has put there
     ended = start.ended(container)
