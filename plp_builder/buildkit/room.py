@@ -162,7 +162,7 @@ def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
     env["TMPDIR"] = room.runtime.temporary
     # A home of its own: the user's may be missing or closed, and has no say in the build.
     env["HOME"] = room.runtime.daemon
-    # At its usual pace Go's collector takes a quarter of the time until the daemon listens.
+    # Go's collector at its usual pace holds up the daemon's start (docs/performance.md).
     env["GOGC"] = environ.get("GOGC") or "200"
     env["USER"] = env["LOGNAME"] = room.user.name if room.user else "root"
     return env
