@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+_SECTOR: Final = 512
+"""Bytes of which direct I/O writes whole numbers, on most disks; others refuse."""
+_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes mapped at once: they count as our memory. A whole number of pages of any size."""
+_FAST: Final = 512 * 1024 * 1024
+"""Bytes in a second. A slower disk is what one waits for, whichever way the bytes take to it, and
+who reads the copy next had better find it in memory."""
 _CHUNK: Final = 32 * 1024 * 1024
 """Bytes between two checks: a few hundredths of a second on memory, half a second on a disk."""
 _BUFFER: Final = 256 * 1024
@@ -19,9 +28,10 @@ def copy(
 
     Returns how many there were: fewer where the source ends before. ``check`` is called between
     chunks and may raise. The disk gets what is there while more is copied, since the caller will
-    wait for it. The target's position is undefined afterwards. Raises OSError.
+    wait for it. The target's position is undefined afterwards, and nobody else may use it
+    meanwhile. Raises OSError.
     """
-    done = 0
+    done = _directly(source, target, size, offset, check)
     for way in _WAYS:
         # An error or an early end may be the way's own: EXDEV, EINVAL, ENOSYS, EPERM under a
         # seccomp profile, nothing at all on odd file systems. The last way's word counts.
@@ -40,6 +50,45 @@ def copy(
                 os.posix_fadvise(target, offset + done, count, os.POSIX_FADV_DONTNEED)
             done += count
     return done
+
+
+def _directly(source: int, target: int, size: int, offset: int, check: Callable[[], None]) -> int:
+    """As much as a fast disk takes from the source's pages themselves, without a copy in memory.
+
+    That costs a twentieth of the processor's time. What fails is found again by who goes on.
+    """
+    whole = size - size % _SECTOR
+    if whole < _WINDOW or offset % _SECTOR:
+        return 0
+    done = 0
+    began = time.monotonic()
+    flags = fcntl.fcntl(target, fcntl.F_GETFL)
+    try:
+        while done < whole and time.monotonic() - began <= (done + _WINDOW) / _FAST:
+            check()
+            count = min(_WINDOW, whole - done)
+            written = 0
+            with suppress(OSError):
+                fcntl.fcntl(target, fcntl.F_SETFL, flags | os.O_DIRECT)
+                written = _window(source, target, count, done, offset + done)
+            done += written
+            if written < count:
+                break
+    finally:
+        fcntl.fcntl(target, fcntl.F_SETFL, flags)
+    return done
+
+
+def _window(source: int, target: int, count: int, begin: int, offset: int) -> int:
+    import mmap
+
+    os.posix_fadvise(source, begin + count, _WINDOW, os.POSIX_FADV_WILLNEED)
+    try:
+        mapped = mmap.mmap(source, count, prot=mmap.PROT_READ, offset=begin)
+    except ValueError:  # the source ends before
+        return 0
+    with mapped:
+        return os.pwrite(target, mapped, offset)
 
 
 def _in_kernel(source: int, target: int, count: int, begin: int, offset: int) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +64,115 @@ def copied(files: Files, offset: int = 512) -> bytes:
 def never(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     for name in names:
         monkeypatch.setattr(os, name, lambda *_: pytest.fail("a simpler way than needed"))
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files of this size be worth direct I/O, and the disk fast."""
+    monkeypatch.setattr(copying, "_WINDOW", 1 << 16)
+    monkeypatch.setattr(copying, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
+def is_direct(descriptor: int) -> bool:
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+
+
+def direct_writes(files: Files, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where direct I/O will have written."""
+    real = os.pwrite
+    found: list[int] = []
+
+    def writing(target: int, data: bytes, at: int) -> int:
+        if is_direct(files.target):
+            found.append(at)
+        return real(target, data, at)
+
+    monkeypatch.setattr(os, "pwrite", writing)
+    return found
+
+
+def can_direct(files: Files) -> bool:
+    """Whether the file system of this directory has direct I/O for a sector's boundary."""
+    flags = fcntl.fcntl(files.target, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(files.target, fcntl.F_SETFL, flags | os.O_DIRECT)
+        with mmap.mmap(files.source, 1 << 16, prot=mmap.PROT_READ) as window:
+            return os.pwrite(files.target, window, 512) == 1 << 16
+    except OSError:
+        return False
+    finally:
+        fcntl.fcntl(files.target, fcntl.F_SETFL, flags)
+        os.ftruncate(files.target, 0)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_whole_sectors_are_written_past_the_cache(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    can = can_direct(files)
+    found = direct_writes(files, monkeypatch)
+    assert copied(files) == DATA
+    assert found == [*range(512, 512 + len(DATA), 1 << 16)] if can else len(found) <= 1
+    assert not is_direct(files.target)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_slow_disk_is_written_through_the_cache(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(copying, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    found = direct_writes(files, monkeypatch)
+    assert copied(files) == DATA
+    assert not found
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("offset", [1, 511, 513])
+def test_no_boundary_of_sectors_no_direct_io(
+    files: Files, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    found = direct_writes(files, monkeypatch)
+    assert copied(files, offset) == DATA
+    assert not found
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT, errno.EIO, errno.ENOSPC, 0])
+@pytest.mark.parametrize("after", [0, 2])
+def test_the_kernel_takes_over_from_direct_io(
+    files: Files, monkeypatch: pytest.MonkeyPatch, number: int, after: int
+) -> None:
+    refuse(monkeypatch, "pwrite", number, after)
+    never(monkeypatch, "sendfile", "preadv")
+    assert copied(files) == DATA
+    assert not is_direct(files.target)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_short_direct_write_is_continued(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda target, data, at: real(target, data[:1024], at))
+    assert copied(files) == DATA
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_what_stops_a_copy_gets_out(files: Files) -> None:
+    calls = iter(range(1000))
+
+    def check() -> None:
+        if next(calls) == 2:
+            raise OSError(errno.EINTR, "stopped")
+
+    with pytest.raises(OSError, match="stopped"):
+        copying.copy(files.source, files.target, len(DATA), 512, check)
+    assert not is_direct(files.target)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_more_than_there_is_ends_where_the_source_does(files: Files) -> None:
+    assert copying.copy(files.source, files.target, len(DATA) + 500_000, 512) == len(DATA)
+    assert files.path.read_bytes()[512:] == DATA
 
 
 def test_the_kernel_copies(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
