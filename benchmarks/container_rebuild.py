@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from benchmarks.container import SHELL
 from benchmarks.measure import spread
+from benchmarks.rebuild.arena import SETTLED
 from benchmarks.rebuild.contest import served_inputs
 from benchmarks.rebuild.workloads import FIRST, WORKLOADS, Workload, prepare
 from benchmarks.stage import UPSTREAM, upstream_module
@@ -112,6 +113,7 @@ def _measure(
         for number in range(rounds):
             order = SIDES[number % 3 :] + SIDES[: number % 3]
             workload.code(source, FIRST)
+            changed = time.monotonic()
             for side in order:
                 shutil.rmtree(home / f"cache-{side}")
                 (home / f"cache-{side}").mkdir()
@@ -119,8 +121,11 @@ def _measure(
             for scenario in SCENARIOS:
                 if scenario == "code":
                     workload.code(source, f"changed {number}")
+                    changed = time.monotonic()
                 for side in order:
+                    (home / f"build-{side}/container-image.tar").unlink(missing_ok=True)
                     os.sync()
+                    time.sleep(max(0.0, changed + SETTLED - time.monotonic()))
                     volume = volumes[number] if side == "volume" else f"{home}/cache-{side}"
                     took = _run(running, image, work, home, side, volume, served)
                     times.setdefault((workload.name, scenario, side), []).append(took)
