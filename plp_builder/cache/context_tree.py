@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from plp_builder.tuples import NamedTuple
 
@@ -71,14 +71,13 @@ def walk(root: bytes, own: Collection[bytes] = ()) -> Tree:
     found = os.lstat(root)
     blocks: dict[bytes, bytes] = {}
     todo = [(b"", found.st_ino, found.st_ctime_ns)]
-    start = len(root.rstrip(b"/")) + 1
     while todo:
         below, inode, ctime = todo.pop()
         directory = root.rstrip(b"/") + b"/" + below if below else root
         names = own_names.get(directory)
         if names or directory in own:
             inode = ctime = 0
-        blocks[below] = _block(directory, names, (inode, ctime), start, todo)
+        blocks[below] = _block(directory, names, (inode, ctime), below, todo)
     return blocks
 
 
@@ -86,44 +85,51 @@ def _block(
     directory: bytes,
     left_out: Collection[bytes] | None,
     head: tuple[int, int],
-    start: int,
+    below: bytes,
     todo: list[tuple[bytes, int, int]],
 ) -> bytes:
     parts = [b""]
-    newest = 0
+    latest = 0
     pack = _RECORD.pack
-    with (
-        suppress(FileNotFoundError, NotADirectoryError, PermissionError),
-        os.scandir(directory) as entries,
-    ):
-        for entry in entries:
-            name = entry.name
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), _opened(directory) as at:
+        for text in os.listdir(at):  # noqa: PTH208 - of a descriptor
+            name = os.fsencode(text)
             if left_out and name in left_out:
                 continue
             try:
-                found = entry.stat(follow_symlinks=False)
+                found = os.stat(text, dir_fd=at, follow_symlinks=False)
             except FileNotFoundError:
                 continue
             mode, ctime = found.st_mode, found.st_ctime_ns
             kind = mode & _KIND
             if kind == _DIRECTORY:
-                path = entry.path
-                todo.append((path[start:], found.st_ino, ctime))
-                parts.append(pack(mode, 0, 0, _attributes(path), 0, 0, len(name)) + name)
+                todo.append((join(below, name), found.st_ino, ctime))
+                attributes = _attributes(join(directory, name))
+                parts.append(pack(mode, 0, 0, attributes, 0, 0, len(name)) + name)
                 continue
             mtime = found.st_mtime_ns
             if not 0 <= mtime < _LATEST:
                 # No file system keeps every such time, so BuildKit's copy may have another.
-                raise Untrustworthy(f"{shown(entry.path[start:])} has an unusual time")
+                raise Untrustworthy(f"{shown(join(below, name))} has an unusual time")
             if kind == _SOCKET:
                 mode ^= stat.S_IFREG ^ stat.S_IFSOCK  # sent as an empty file
-            newest = max(newest, ctime)
+            if ctime > latest:  # noqa: PLR1730 - a call for each of many files
+                latest = ctime
             parts.append(
                 pack(mode, found.st_size, mtime, found.st_ino, found.st_dev, ctime, len(name))
                 + name
             )
-    parts[0] = HEAD.pack(*head, newest)
+    parts[0] = HEAD.pack(*head, latest)
     return b"".join(parts)
+
+
+@contextmanager
+def _opened(directory: bytes) -> Iterator[int]:
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield at
+    finally:
+        os.close(at)
 
 
 def _attributes(path: bytes) -> int:

@@ -319,14 +319,14 @@ def test_fifos_and_sockets(root: Path) -> None:
 def test_a_directory_that_may_not_be_read_is_empty(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.scandir
+    real = os.open
 
-    def scandir(path: bytes) -> object:
+    def opening(path: bytes, flags: int) -> int:
         if path.endswith(b"/below"):
             raise PermissionError
-        return real(path)
+        return real(path, flags)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "open", opening)
     found = take(root)
     assert len(found.trees["context"][b"below"]) == len(found.trees["context"][b"empty"])
     assert found.doubt(built(root)) == ""
