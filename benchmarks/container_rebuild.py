@@ -62,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=_NAMES, default=_NAMES)
     parser.add_argument("--json", type=Path, help="also write the seconds to this file")
+    parser.add_argument("--directory", default="/var/tmp", help="15 GB are needed")  # noqa: S108
     options = parser.parse_args(arguments)
-    work = Path(tempfile.mkdtemp(prefix="plp-bench-", dir="/var/tmp"))
+    work = Path(tempfile.mkdtemp(prefix="plp-bench-", dir=options.directory))
     times: Times = {}
     try:
         with ExitStack() as stack:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def run() -> NoReturn:
     """Be the builder's process until it ends, with the command line's arguments."""
     early.end_by_signals()
+    from plp_builder.__main__ import main  # isort: skip - first, since it puts other imports off
     from plp_builder import streams
-    from plp_builder.__main__ import main
 
     streams.run(main)

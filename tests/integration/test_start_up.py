@@ -59,3 +59,24 @@ def test_the_room_is_opened_before_anything_that_can_wait() -> None:
     found = set(done.stdout.split())
     assert "plp_builder.outset" in found
     assert found & BEFORE_THE_ROOM == set()
+
+
+COMMAND = """
+import os, sys
+sys.argv = ["command", "unknown"]
+def end(code):
+    print(*(name for name, module in sys.modules.items() if type(module) is type(sys)), flush=True)
+    leave(code)
+leave, os._exit = os._exit, end
+from plp_builder.program import run
+run()
+"""
+
+
+def test_the_installed_command_puts_off_what_the_module_does() -> None:
+    command = [sys.executable, "-P", "-S", "-c", COMMAND]
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    found = set(done.stdout.split())
+    assert (done.returncode, "plp_builder.streams" in found) == (1, True)
+    assert found & BEFORE_THE_ROOM == set()
