@@ -229,10 +229,10 @@ def load(environ: Mapping[str, str]) -> Settings:
 def load_usable(environ: Mapping[str, str]) -> Usable[Settings]:
     """The settings as far as they can be used, and what `load` would raise. Raises nothing.
 
-    Where nothing is set but what is plain, nothing can be wrong, and the library that says all
-    that is wrong, which takes longer than everything else until the daemon is ready, is not needed.
+    The library that says all that is wrong takes as long as everything else until the daemon is
+    ready. Where nothing is set but what is simple, it is not needed unless something is wrong.
     """
-    if names.is_plain(environ):
+    if names.is_simple(environ):
         with suppress(Refused):
             found = TABLE.parsed(environ)
             if not conflicts(found, frozenset()):

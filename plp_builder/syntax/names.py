@@ -6,7 +6,7 @@ A field of ``Settings`` bears its variable's name in lower case without ``PLP_``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from plp_builder import naming
@@ -78,6 +78,10 @@ _PART: Final = "[a-z0-9]+(?:[.-][a-z0-9]+)*"
 SIMPLE_IMAGE: Final = rf"(?=.{{1,63}}$){_PART}(?:/{_PART}){{0,3}}(?::\w[\w.-]*)?"
 """Some of the names that are accepted, those that most projects have: an ASCII pattern."""
 _PLAIN_LENGTH: Final = 1000
+TAKEN_OR_REFUSED: Final = frozenset(
+    {"PLP_BUILD_ARGS", "PLP_LABELS", "PLP_TARGET", "PLP_PLATFORMS"}
+    | {"PLP_REGISTRY_MIRRORS", "PLP_INSECURE_REGISTRIES"}
+)
 _WITHOUT_PREFIX: Final = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
 _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
@@ -89,11 +93,23 @@ def is_plain(environ: Mapping[str, str]) -> bool:
 
     Where the daemon keeps its state depends on two of them, PLP_CACHE_PATH and PLP_CACHE_STRATEGY.
     """
+    return all(_is_plain(name, text) for name, text in _ours(environ))
+
+
+def is_simple(environ: Mapping[str, str]) -> bool:
+    """Whether nothing is set but what is plain, or ASCII that its parser takes or refuses."""
     return all(
-        name in OF_PUBLISHER or _is_plain(name, text)
-        for name, text in environ.items()
-        if text and (name.startswith(naming.PREFIX) or name in _WITHOUT_PREFIX)
+        (name in TAKEN_OR_REFUSED and text.isascii()) or _is_plain(name, text)
+        for name, text in _ours(environ)
     )
+
+
+def _ours(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The variables that are set and may be the builder's."""
+    for name, text in environ.items():
+        has_name = name.startswith(naming.PREFIX) or name in _WITHOUT_PREFIX
+        if text and has_name and name not in OF_PUBLISHER:
+            yield name, text
 
 
 def _is_plain(name: str, text: str) -> bool:

@@ -66,7 +66,10 @@ def test_settings_are_frozen() -> None:
 
 
 MOSTLY_PLAIN = st.one_of(
-    st.sampled_from(["", ".", "/x", "a b", "1", "auto", "https://u:p@h/x.git"]), st.text()
+    st.sampled_from(["", ".", "/x", "a b", "1", "auto", "https://u:p@h/x.git"])
+    | st.sampled_from(["A=1", "A=1\nA=2", "A", "linux/amd64", "linux/amd64,linux/arm64", "base"])
+    | st.sampled_from(["docker.io=127.0.0.1:5000", "r.example:5000", "http://r.example", "a,a"]),
+    st.text(),
 )
 
 
@@ -78,6 +81,17 @@ def test_what_is_plain_is_read_as_the_library_would(environ: dict[str, str]) -> 
     found = settings.load_usable(environ)
     assert found[:2] == by_library[:2]
     assert (found.failure is None) == (by_library.failure is None)
+
+
+@pytest.mark.parametrize("name", sorted(names.TAKEN_OR_REFUSED))
+def test_what_is_simple_is_read_as_the_library_would(name: str) -> None:
+    texts = [entry.value for entry in HOSTILE if entry.value.isascii()]
+    for text in (*texts, "A=1\nB=2", "linux/amd64", "docker.io=127.0.0.1:5000", "r.example:5000"):
+        environ = {name: text, "A": "of the environment"}
+        by_library = reading.load_usable(settings.TABLE, environ, conflicts)
+        found = settings.load_usable(environ)
+        assert found[:2] == by_library[:2]
+        assert repr(found.failure) == repr(by_library.failure)
 
 
 @pytest.mark.parametrize(
