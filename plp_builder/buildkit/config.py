@@ -112,14 +112,6 @@ def with_worker(
     return "\n".join([*([text] if text else []), *_workers(machine, lines)])
 
 
-def platforms(machine: str) -> str:
-    """The defaults for a daemon that is told its platform besides: see `with_worker`.
-
-    Before it reads what it is told it makes defaults of its own, unless it finds some.
-    """
-    return "\n".join(_workers(machine, ()))
-
-
 def _value(text: str) -> str:
     return text if text in {"true", "false"} else quoted(text)
 

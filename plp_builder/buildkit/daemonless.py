@@ -146,7 +146,10 @@ class Daemon:
 
     def listens(self) -> bool:
         """Whether it can be called already: it listens some time before it serves."""
-        return self.room.runtime.has_socket() and self._is_where_it_should_be()
+        if not (self.room.runtime.has_socket() and self._is_where_it_should_be()):
+            return False
+        self._make_temporary()
+        return True
 
     def ready(
         self,
@@ -168,6 +171,7 @@ class Daemon:
             try:
                 self._wait(seconds, listening)
                 if self._is_where_it_should_be():
+                    self._make_temporary()
                     break
             except _DiedAheadError:
                 self.log = Tail()
@@ -277,7 +281,6 @@ class Daemon:
         if root and not root.tried:
             rootless, beside = room.sandbox is not Sandbox.ROOT, not self._tried
             lines = trial.script(root.path, rootless=rootless, beside=beside)
-        room.runtime.make_temporary(room.user or ROOT)
         text = configuration(room, options, all=self._ahead)
         if not self._ahead:
             room.runtime.write_config(text, room.user or ROOT)
@@ -298,6 +301,10 @@ class Daemon:
             root = self._options.root.path if self._options.root else self.room.runtime.state
             self._is_in_place = _is_locked(f"{root}/{_LOCK}")
         return not self._ahead or self._is_in_place
+
+    def _make_temporary(self) -> None:
+        """Not before the daemon has looked for it in vain: see `Runtime.make_temporary`."""
+        self.room.runtime.make_temporary(self.room.user or ROOT)
 
     def _wait(self, seconds: float, listening: Callable[[], object]) -> None:
         end = time.monotonic() + seconds

@@ -11,7 +11,6 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from plp_builder.buildkit import config
 from plp_builder.buildkit.runtime import Runtime, candidates, create
 from plp_builder.buildkit.sandbox import Sandbox
 from plp_builder.tuples import NamedTuple
@@ -75,8 +74,7 @@ def room(
     ``masked`` are the hidden parts of /proc; ``ids`` those of ``user``, where unshare(1) can map
     them. Raises RootlessNotPermitted when there is no place for the directories.
     """
-    defaults = config.platforms(os.uname().machine) if user else ""
-    runtime = create(candidates(environ), user or ROOT, defaults)
+    runtime = create(candidates(environ), user or ROOT)
     sandbox = sandbox_for(user, masked)
     used = ids if sandbox is Sandbox.PROCESS else None
     return Room(runtime, user, sandbox, by_root=os.geteuid() == 0, ids=used)
@@ -158,7 +156,7 @@ def environment(room: Room, environ: Mapping[str, str]) -> dict[str, str]:
     env.setdefault("PATH", os.defpath)
     env["NOTIFY_SOCKET"] = room.runtime.notify_socket
     env["XDG_RUNTIME_DIR"] = room.runtime.daemon
-    env["XDG_CONFIG_HOME"] = room.runtime.config_home
+    env["XDG_CONFIG_HOME"] = room.runtime.daemon
     env["TMPDIR"] = room.runtime.temporary
     # A home of its own: the user's may be missing or closed, and has no say in the build.
     env["HOME"] = room.runtime.daemon

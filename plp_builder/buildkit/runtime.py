@@ -78,16 +78,6 @@ class Runtime(NamedTuple):
     def config(self) -> str:
         return f"{self.daemon}/{_CONFIG_NAME}"
 
-    @property
-    def config_home(self) -> str:
-        """The daemon's XDG_CONFIG_HOME."""
-        return self.daemon
-
-    @property
-    def defaults(self) -> str:
-        """Where a rootless daemon looks for defaults (BuildKit's util/appdefaults)."""
-        return f"{self.config_home}/buildkit/{_CONFIG_NAME}"
-
     def write_config(self, text: str, user: User) -> None:
         """Make the file ``config``, for ``user`` to read. Raises OSError."""
         with suppress(FileNotFoundError):
@@ -117,8 +107,9 @@ class Runtime(NamedTuple):
     def make_temporary(self, user: User) -> None:
         """Make the directory ``temporary`` for ``user``, unless it is there. Raises OSError.
 
-        A daemon that starts tries out a program of each platform, ten of them, in files there. It
-        is told its platform, and where there is no such directory the trials end at once (20 ms).
+        A daemon that starts tries out a program of each platform, ten of them, in files there
+        (BuildKit's util/archutil). It is told its platform, and where there is no such directory
+        the trials end at once: 20 ms, and 80 where the disk is busy, as it is with an archive.
         """
         with suppress(FileExistsError):
             os.mkdir(_TEMPORARY_NAME, 0o700, dir_fd=self.handle)
@@ -150,11 +141,10 @@ def suits(base: str | os.PathLike[str], user: User) -> bool:
         return False
 
 
-def create(bases: Iterable[str | os.PathLike[str]], user: User, defaults: str = "") -> Runtime:
+def create(bases: Iterable[str | os.PathLike[str]], user: User) -> Runtime:
     """Make both directories (mode 0700) below the first base that suits the daemon's user.
 
-    ``defaults`` is the text of the file in which a rootless daemon looks for them. Raises
-    RootlessNotPermitted when there is no such base.
+    Raises RootlessNotPermitted when there is no such base.
     """
     refused = []
     for base in bases:
@@ -162,7 +152,7 @@ def create(bases: Iterable[str | os.PathLike[str]], user: User, defaults: str = 
             refused.append(f"{base}: missing, closed to uid {user.uid}, or too long for a socket")
             continue
         try:
-            return _make(os.fspath(base), user, defaults)
+            return _make(os.fspath(base), user)
         except OSError as error:
             refused.append(f"{base}: {error.strerror}")
     raise RootlessNotPermitted(
@@ -173,7 +163,7 @@ def create(bases: Iterable[str | os.PathLike[str]], user: User, defaults: str = 
     )
 
 
-def _make(base: str, user: User, defaults: str) -> Runtime:
+def _make(base: str, user: User) -> Runtime:
     token = os.urandom(4).hex()
     client, daemon = f"{base}/plp-client-{token}", f"{base}/plp-daemon-{token}"
     os.mkdir(client, 0o700)
@@ -187,21 +177,14 @@ def _make(base: str, user: User, defaults: str) -> Runtime:
         opened.append(handle)
         runtime = Runtime(client, daemon, lock, handle)
         os.mkdir(runtime.state, 0o700)
-        given = [runtime.state, runtime.daemon]
-        if defaults:
-            os.mkdir(os.path.dirname(runtime.defaults), 0o700)
-            with open(runtime.defaults, "w", encoding="utf-8") as file:
-                file.write(defaults)
-            given = [runtime.defaults, os.path.dirname(runtime.defaults), *given]
         if user.uid != os.geteuid():
-            for path in given:
+            for path in (runtime.state, runtime.daemon):
                 os.chown(path, user.uid, user.gid)
     except OSError:
         for descriptor in opened:
             os.close(descriptor)
         runtime = Runtime(client, daemon)
-        made = (runtime.state, runtime.defaults, os.path.dirname(runtime.defaults), daemon)
-        for path in (*made, f"{client}/lock", client):
+        for path in (runtime.state, daemon, f"{client}/lock", client):
             with suppress(OSError):
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         raise

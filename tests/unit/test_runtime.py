@@ -94,13 +94,6 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
     os.close(living.lock)
 
 
-def test_defaults_lie_where_the_daemon_looks_for_them(base: Path) -> None:
-    """BuildKit's util/appdefaults: ``$XDG_CONFIG_HOME/buildkit/buildkitd.toml``."""
-    made = runtime.create([base], SELF, "# text")
-    assert Path(made.config_home, "buildkit", "buildkitd.toml").read_text() == "# text"
-    assert runtime.remove(made, {}) == ()
-
-
 def test_few_files_are_removed_without_a_process(base: Path) -> None:
     """Also links, which are not followed; the guard of these tests refuses processes."""
     (base / "kept").mkdir()
