@@ -59,6 +59,11 @@ RUN set -eu; \
     /opt/build/bin/pip wheel -q --no-build-isolation --no-deps --no-index -w dist .; \
     /opt/build/bin/pip --python /opt/plp/bin/python install -q --no-compile --no-index --no-deps \
         dist/*.whl; \
+    # The commands that pip makes import re, and site looks for what is not here: 10 ms.
+    for module in plp_builder publisher; do \
+        printf '#!/opt/plp/bin/python -IS\nimport sys\n\nsys.path.append("%s")\nfrom %s.program import run\n\nrun()\n' \
+            /opt/plp/lib/python3*/site-packages "$module" > "/opt/plp/bin/plp-${module#plp_}"; \
+    done; \
     rm -rf /opt/plp/bin/[Aa]ctivate* /opt/plp/lib/python3*/site-packages/*.dist-info/direct_url.json; \
     PYTHONHASHSEED=0 python3 -m compileall -q -f --invalidation-mode unchecked-hash /opt/plp/lib
 
@@ -82,7 +87,7 @@ ENV PATH=/opt/plp/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
 USER 1000:1000
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/opt/plp/bin/python", "-I", "/opt/plp/bin/plp-publisher"]
+ENTRYPOINT ["/opt/plp/bin/python", "-IS", "/opt/plp/bin/plp-publisher"]
 ARG VERSION=0.1.0
 ARG REVISION=""
 ARG SOURCE=""
@@ -122,7 +127,7 @@ ENV PATH=/opt/plp/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
 VOLUME /var/tmp
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/opt/plp/bin/python", "-I", "/opt/plp/bin/plp-builder"]
+ENTRYPOINT ["/opt/plp/bin/python", "-IS", "/opt/plp/bin/plp-builder"]
 ARG VERSION=0.1.0
 ARG REVISION=""
 ARG SOURCE=""

@@ -123,7 +123,7 @@ def test_configuration_and_labels(image: Image, engine: Engine) -> None:
     (told,) = json.loads(engine.docker("image", "inspect", image.reference).stdout)
     config = told["Config"]
     program = f"/opt/plp/bin/plp-{image.target}"
-    assert config["Entrypoint"] == ["/opt/plp/bin/python", "-I", program]
+    assert config["Entrypoint"] == ["/opt/plp/bin/python", "-IS", program]
     assert config["StopSignal"] == "SIGTERM"
     assert not config.get("Healthcheck")
     assert config["User"] == {"builder": "", "publisher": "1000:1000"}[image.target]
