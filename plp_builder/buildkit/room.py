@@ -28,6 +28,11 @@ _PASSED_ON = (
 )  # fmt: skip
 """What the daemon gets of our environment; secrets and tokens have no business there."""
 
+_ALONE = frozenset({"x86_64"})
+"""Machines on which a daemon's trials of other platforms decide nothing: variants of their own it
+knows without one, and for all others it looks for an emulator when a step needs it (BuildKit's
+solver/llbsolver/ops/exec_binfmt.go). An arm64 may run programs for arm itself."""
+
 
 class Room(NamedTuple):
     """``user`` is None for root; ``by_root`` is whether root makes the room, for whomever.
@@ -75,6 +80,8 @@ def room(
     them. Raises RootlessNotPermitted when there is no place for the directories.
     """
     runtime = create(candidates(environ), user or ROOT)
+    if os.uname().machine not in _ALONE:
+        runtime.make_temporary(user or ROOT)
     sandbox = sandbox_for(user, masked)
     used = ids if sandbox is Sandbox.PROCESS else None
     return Room(runtime, user, sandbox, by_root=os.geteuid() == 0, ids=used)

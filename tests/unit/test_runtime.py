@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from plp_builder import process
-from plp_builder.buildkit import runtime
+from plp_builder.buildkit import room, runtime
 from plp_builder.errors import RootlessNotPermitted
 from plp_builder.users import User
 
@@ -92,6 +93,18 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
     found = list(runtime.abandoned([base, base / "missing", base]))
     assert [each.client for each in found] == [killed.client]
     os.close(living.lock)
+
+
+@pytest.mark.parametrize(("machine", "made"), [("x86_64", False), ("aarch64", True)])
+def test_a_daemon_tries_out_platforms_where_that_decides_something(
+    base: Path, monkeypatch: pytest.MonkeyPatch, machine: str, made: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+    found = room.room(None, (), {"TMPDIR": str(base)}).runtime
+    assert Path(found.temporary).is_dir() is made
+    found.make_temporary(SELF)
+    assert Path(found.temporary).is_dir()
+    assert runtime.remove(found, {}) == ()
 
 
 def test_few_files_are_removed_without_a_process(base: Path) -> None:
