@@ -29,9 +29,11 @@ _PASSED_ON = (
 """What the daemon gets of our environment; secrets and tokens have no business there."""
 
 _ALONE = frozenset({"x86_64"})
-"""Machines on which a daemon's trials of other platforms decide nothing: variants of their own it
-knows without one, and for all others it looks for an emulator when a step needs it (BuildKit's
-solver/llbsolver/ops/exec_binfmt.go). An arm64 may run programs for arm itself."""
+"""Machines on which a daemon need not try out other platforms, unless the kernel has an emulator:
+variants of their own it knows without a trial, and for all others it looks for an emulator of its
+own when a step needs it (BuildKit's solver/llbsolver/ops/exec_binfmt.go). An arm64 may run programs
+for arm itself."""
+_EMULATORS = "/proc/sys/fs/binfmt_misc"
 
 
 class Room(NamedTuple):
@@ -79,12 +81,19 @@ def room(
     ``masked`` are the hidden parts of /proc; ``ids`` those of ``user``, where unshare(1) can map
     them. Raises RootlessNotPermitted when there is no place for the directories.
     """
-    runtime = create(candidates(environ), user or ROOT)
-    if os.uname().machine not in _ALONE:
-        runtime.make_temporary(user or ROOT)
+    tries = os.uname().machine not in _ALONE or _has_emulators()
+    runtime = create(candidates(environ), user or ROOT, temporary=tries)
     sandbox = sandbox_for(user, masked)
     used = ids if sandbox is Sandbox.PROCESS else None
     return Room(runtime, user, sandbox, by_root=os.geteuid() == 0, ids=used)
+
+
+def _has_emulators() -> bool:
+    """Whether the kernel runs programs of other platforms: their names begin like this."""
+    try:
+        return any(name.startswith("qemu-") for name in os.listdir(_EMULATORS))
+    except OSError:
+        return False
 
 
 def sandbox_for(user: User | None, masked: tuple[str, ...]) -> Sandbox:

@@ -141,10 +141,13 @@ def suits(base: str | os.PathLike[str], user: User) -> bool:
         return False
 
 
-def create(bases: Iterable[str | os.PathLike[str]], user: User) -> Runtime:
+def create(
+    bases: Iterable[str | os.PathLike[str]], user: User, *, temporary: bool = False
+) -> Runtime:
     """Make both directories (mode 0700) below the first base that suits the daemon's user.
 
-    Raises RootlessNotPermitted when there is no such base.
+    ``temporary`` makes the daemon's TMPDIR, too. Raises RootlessNotPermitted when there is no such
+    base.
     """
     refused = []
     for base in bases:
@@ -152,7 +155,7 @@ def create(bases: Iterable[str | os.PathLike[str]], user: User) -> Runtime:
             refused.append(f"{base}: missing, closed to uid {user.uid}, or too long for a socket")
             continue
         try:
-            return _make(os.fspath(base), user)
+            return _make(os.fspath(base), user, temporary=temporary)
         except OSError as error:
             refused.append(f"{base}: {error.strerror}")
     raise RootlessNotPermitted(
@@ -163,7 +166,7 @@ def create(bases: Iterable[str | os.PathLike[str]], user: User) -> Runtime:
     )
 
 
-def _make(base: str, user: User) -> Runtime:
+def _make(base: str, user: User, *, temporary: bool) -> Runtime:
     token = os.urandom(4).hex()
     client, daemon = f"{base}/plp-client-{token}", f"{base}/plp-daemon-{token}"
     os.mkdir(client, 0o700)
@@ -180,11 +183,13 @@ def _make(base: str, user: User) -> Runtime:
         if user.uid != os.geteuid():
             for path in (runtime.state, runtime.daemon):
                 os.chown(path, user.uid, user.gid)
+        if temporary:
+            runtime.make_temporary(user)
     except OSError:
         for descriptor in opened:
             os.close(descriptor)
         runtime = Runtime(client, daemon)
-        for path in (runtime.state, daemon, f"{client}/lock", client):
+        for path in (runtime.temporary, runtime.state, daemon, f"{client}/lock", client):
             with suppress(OSError):
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         raise

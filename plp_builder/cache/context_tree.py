@@ -92,12 +92,11 @@ def _block(
     latest = 0
     pack = _RECORD.pack
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), _opened(directory) as at:
-        for text in os.listdir(at):  # noqa: PTH208 - of a descriptor
-            name = os.fsencode(text)
+        for name in _names(at):
             if left_out and name in left_out:
                 continue
             try:
-                found = os.stat(text, dir_fd=at, follow_symlinks=False)
+                found = os.stat(name, dir_fd=at, follow_symlinks=False)
             except FileNotFoundError:
                 continue
             mode, ctime = found.st_mode, found.st_ctime_ns
@@ -121,6 +120,14 @@ def _block(
             )
     parts[0] = HEAD.pack(*head, latest)
     return b"".join(parts)
+
+
+def _names(at: int) -> list[bytes]:
+    """What is in an open directory: as bytes, which a descriptor by itself does not give."""
+    try:
+        return os.listdir(b"/proc/self/fd/%d" % at)  # noqa: PTH208
+    except OSError as error:
+        raise Untrustworthy(f"a directory cannot be listed: {error.strerror}") from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -330,6 +331,16 @@ def test_a_directory_that_may_not_be_read_is_empty(
     found = take(root)
     assert len(found.trees["context"][b"below"]) == len(found.trees["context"][b"empty"])
     assert found.doubt(built(root)) == ""
+
+
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_empty(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listdir(path: bytes) -> list[bytes]:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert "cannot be listed" in take(root).problem
 
 
 def test_a_directory_that_is_not_there(root: Path) -> None:

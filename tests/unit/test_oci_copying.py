@@ -157,6 +157,29 @@ def test_a_short_direct_write_is_continued(files: Files, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("small_windows")
+def test_a_source_that_is_cut_meanwhile_is_told_by_the_count(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def cutting(target: int, data: bytes, at: int) -> int:
+        os.truncate(f"/proc/self/fd/{files.source}", (1 << 16) - 100)
+        return real(target, data, at)
+
+    monkeypatch.setattr(os, "pwrite", cutting)
+    assert copying.copy(files.source, files.target, len(DATA), 512) == (1 << 16) - 100
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_copy_that_may_be_a_clone_is_left_to_the_kernel(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = direct_writes(files, monkeypatch)
+    assert copied(files, 0) == DATA
+    assert not found
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_what_stops_a_copy_gets_out(files: Files) -> None:
     calls = iter(range(1000))
 

@@ -95,16 +95,40 @@ def test_only_directories_of_killed_runs_are_abandoned(base: Path) -> None:
     os.close(living.lock)
 
 
-@pytest.mark.parametrize(("machine", "made"), [("x86_64", False), ("aarch64", True)])
+@pytest.mark.parametrize(
+    ("machine", "emulators", "made"),
+    [
+        ("x86_64", ["register", "python3.11"], False),
+        ("x86_64", ["status", "qemu-arm"], True),
+        ("aarch64", [], True),
+    ],
+)
 def test_a_daemon_tries_out_platforms_where_that_decides_something(
-    base: Path, monkeypatch: pytest.MonkeyPatch, machine: str, made: bool
+    base: Path, monkeypatch: pytest.MonkeyPatch, machine: str, emulators: list[str], made: bool
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+    monkeypatch.setattr(room, "_EMULATORS", str(base / "binfmt_misc"))
+    for name in emulators:
+        (base / "binfmt_misc" / name).parent.mkdir(exist_ok=True)
+        (base / "binfmt_misc" / name).touch()
     found = room.room(None, (), {"TMPDIR": str(base)}).runtime
     assert Path(found.temporary).is_dir() is made
     found.make_temporary(SELF)
     assert Path(found.temporary).is_dir()
     assert runtime.remove(found, {}) == ()
+
+
+def test_nothing_is_left_where_no_temporary_directory_can_be_made(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(_self: runtime.Runtime, _user: User) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(runtime.Runtime, "make_temporary", refusing)
+    with pytest.raises(RootlessNotPermitted) as told:
+        runtime.create([base], SELF, temporary=True)
+    assert "quota" in str(told.value.why)
+    assert not list(base.iterdir())
 
 
 def test_few_files_are_removed_without_a_process(base: Path) -> None:
