@@ -55,8 +55,8 @@ def copy(
 def _directly(source: int, target: int, size: int, offset: int, check: Callable[[], None]) -> int:
     """As much as a fast disk takes from the source's pages themselves, without a copy in memory.
 
-    That costs a twentieth of the processor's time. What fails is found again by who goes on, and
-    so is a copy to the beginning of a file, which may be a matter of sharing blocks.
+    That costs a twentieth of the processor's time. What fails is found again by who goes on. A copy
+    to the beginning of a file is left to the kernel, which may share blocks instead.
     """
     whole = size - size % _SECTOR
     if whole < _WINDOW or offset % _SECTOR or not offset:

@@ -82,6 +82,7 @@ TAKEN_OR_REFUSED: Final = frozenset(
     {"PLP_BUILD_ARGS", "PLP_LABELS", "PLP_TARGET", "PLP_PLATFORMS"}
     | {"PLP_REGISTRY_MIRRORS", "PLP_INSECURE_REGISTRIES"}
 )
+"""Variables of which nothing but the text's own parser, and its encoding, says what is wrong."""
 _WITHOUT_PREFIX: Final = frozenset({*NAMES.own.values(), *NAMES.aliases.values()})
 
 _MEANT: Final = {"PLP_TAGS": "PLP_IMAGE"}
