@@ -1,8 +1,9 @@
 """`python -m benchmarks.container_rebuild`: rebuilds inside the container image, against a shell.
 
 From `docker run` to its exit, and what of it is the container's own time, from its start to its
-end as the engine's events tell: cold, unchanged and with a code change, with the cache on a
-directory of the host and on a named volume. The shell side is upstream's buildctl-daemonless.sh in
+end as the engine's events tell: cold, unchanged, with a code change, back at the first code, and
+with a dependency change, with the cache on a directory of the host and on a named volume. The shell
+side is upstream's buildctl-daemonless.sh in
 the same image, with import and export of a local cache on a directory of the host. The sides take
 turns. Base images and packages come from loopback, for which the containers have the host's
 network.
@@ -36,7 +37,7 @@ from tests.support import containers, engine
 from tests.support.engine import Engine
 
 SIDES = ("directory", "volume", "shell")
-SCENARIOS = ("cold", "unchanged", "code")
+SCENARIOS = ("cold", "unchanged", "code", "back", "dependencies")
 _NAMES = [workload.name for workload in WORKLOADS if not workload.mounts]
 
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.container_rebuild")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=_NAMES, default=_NAMES)
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS[1:], default=SCENARIOS[1:])
     parser.add_argument("--json", type=Path, help="also write the seconds to this file")
     parser.add_argument("--directory", default="/var/tmp", help="15 GB are needed")  # noqa: S108
     options = parser.parse_args(arguments)
@@ -78,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 served = Served(registry, packages.address)
             for workload in wanted:
                 use = served if workload.base else None
-                _measure(running, image, work, workload, options.rounds, use, times)
+                names = _scenarios(workload, options.scenarios)
+                _measure(running, image, work, workload, names, options.rounds, use, times)
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
@@ -91,11 +94,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _scenarios(workload: Workload, asked: Sequence[str]) -> list[str]:
+    """Those asked for that the workload has, with what they build upon, in order."""
+    names = {"cold", *asked}
+    if "back" in names:
+        names.add("code")
+    if workload.dependencies is None:
+        names.discard("dependencies")
+    return [name for name in SCENARIOS if name in names]
+
+
+def _edit(workload: Workload, source: Path, scenario: str, number: int) -> bool:
+    """Make the source what a scenario of round ``number`` builds; whether it was changed."""
+    if scenario == "code":
+        workload.code(source, f"changed {number}")
+    elif scenario == "back":
+        workload.code(source, FIRST)
+    elif scenario == "dependencies" and workload.dependencies is not None:
+        workload.dependencies(source, f"changed {number}")
+    else:
+        return False
+    return True
+
+
 def _measure(
     running: Engine,
     image: str,
     work: Path,
     workload: Workload,
+    scenarios: Sequence[str],
     rounds: int,
     served: Served | None,
     times: Times,
@@ -114,14 +141,15 @@ def _measure(
         for number in range(rounds):
             order = SIDES[number % 3 :] + SIDES[: number % 3]
             workload.code(source, FIRST)
+            if workload.dependencies is not None:
+                workload.dependencies(source, FIRST)
             changed = time.monotonic()
             for side in order:
                 shutil.rmtree(home / f"cache-{side}")
                 (home / f"cache-{side}").mkdir()
                 os.chown(home / f"cache-{side}", 1000, 1000)
-            for scenario in SCENARIOS:
-                if scenario == "code":
-                    workload.code(source, f"changed {number}")
+            for scenario in scenarios:
+                if _edit(workload, source, scenario, number):
                     changed = time.monotonic()
                 for side in order:
                     (home / f"build-{side}/container-image.tar").unlink(missing_ok=True)
@@ -131,7 +159,7 @@ def _measure(
                     took = _run(running, image, work, home, side, volume, served)
                     times.setdefault((workload.name, scenario, side), []).append(took)
                     seconds = f"{took.all:8.2f}{took.inside:8.2f}"
-                    print(f"{workload.name} {scenario:<10}{side:<10}{seconds}", file=sys.stderr)
+                    print(f"{workload.name} {scenario:<13}{side:<10}{seconds}", file=sys.stderr)
     finally:
         running.docker("volume", "rm", "--force", *volumes, check=False)
         shutil.rmtree(home, ignore_errors=True)
@@ -200,9 +228,9 @@ def _inside(running: Engine, name: str, since: float) -> float:
 
 def _tell(times: Times) -> None:
     print("seconds: median (middle half), ratio to the shell")
-    print(f"{'':<26}{'docker run to exit':>22}{'':8}{'in the container':>22}")
+    print(f"{'':<28}{'docker run to exit':>22}{'':8}{'in the container':>22}")
     for (workload, scenario, side), runs in times.items():
-        line = f"{workload:<4}{scenario:<11}{side:<11}"
+        line = f"{workload:<4}{scenario:<13}{side:<11}"
         for kind in range(len(Took._fields)):
             found = spread([took[kind] for took in runs])
             shell = spread([took[kind] for took in times[workload, scenario, "shell"]])
