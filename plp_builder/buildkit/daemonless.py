@@ -145,7 +145,7 @@ class Daemon:
         self._order()
 
     def listens(self) -> bool:
-        """Whether it can be called already: it listens some time before it serves."""
+        """Whether buildctl can call it, and waits: it listens some time before it serves."""
         if not (self.room.runtime.has_socket() and self._is_where_it_should_be()):
             return False
         self._make_temporary()

@@ -101,16 +101,25 @@ LISTENS = """
 import os, socket, sys, time
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(next(word for word in sys.argv if "--addr=" in word).partition("unix://")[2])
+time.sleep(0.1)
 listener.listen()
 listener.accept()
 """
+
+
+def call(client: socket.socket, daemon: Daemon) -> None:
+    """As buildctl does with ``--wait``: who is bound but does not listen yet refuses."""
+    end = time.monotonic() + PATIENCE
+    while client.connect_ex(str(daemon.room.runtime.socket)) == errno.ECONNREFUSED:
+        assert time.monotonic() < end, "it never listens"
+        time.sleep(0.01)
 
 
 def test_it_can_be_called_before_it_is_ready(fake: Start) -> None:
     """This one is only ready once somebody has called."""
     with fake(LISTENS + READY + FOREVER) as daemon, socket.socket(socket.AF_UNIX) as client:
         daemon.start(Options())
-        daemon.ready(PATIENCE, listening=lambda: client.connect(str(daemon.room.runtime.socket)))
+        daemon.ready(PATIENCE, listening=lambda: call(client, daemon))
     gone(daemon)
 
 
