@@ -19,6 +19,7 @@ from plp_builder.tuples import NamedTuple
 _CONTENT = "content/blobs/sha256"
 _DATABASES = "containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"
 """Those that the daemon does not make anew by itself."""
+_MADE_ANEW = "cache.db", "history.db"
 
 _META = "<IIIIQQQQQQ"
 """bbolt: magic, version, page size, flags, root (two), freelist, pages, transaction, checksum."""
@@ -146,6 +147,15 @@ def why_unsound(root: Path) -> str:
             if _is_cut_off(Path(worker, name)):
                 return f"{name} was cut off"
     return ""
+
+
+def half_databases(root: Path) -> list[Path]:
+    """The databases in ``root`` that were cut off, of those that the daemon makes anew.
+
+    It does so where it cannot open them. But one that lacks pages which it does not need at first
+    it opens, and writes to: then it is the next daemon that crashes.
+    """
+    return [path for name in _MADE_ANEW if _is_cut_off(path := root / name)]
 
 
 def _has_empty_blob(directory: Path) -> bool:

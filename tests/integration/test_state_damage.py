@@ -135,6 +135,7 @@ SAMPLE = {
     "snapshots missing": ASIDE,
     "lock a directory": ASIDE,
     "cache.db missing": "",
+    "history.db cut": "",
 }
 """With what is said of it."""
 

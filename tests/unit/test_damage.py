@@ -11,6 +11,7 @@ import pytest
 from plp_builder.buildkit.damage import (
     blames_state,
     blames_state_of_death,
+    half_databases,
     lacks_room,
     stops_for_lack_of_room,
     why_unsound,
@@ -245,8 +246,7 @@ def meta(pages: int, transaction: int, *, page_size: int = 4096, wrong: int = 0)
 LARGE_PAGES = meta(8, 1, page_size=65536) + meta(9, 2, page_size=65536)
 
 
-@pytest.mark.parametrize("name", ["containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"])
-@pytest.mark.parametrize(
+CUT_OR_NOT = pytest.mark.parametrize(
     ("metas", "size", "cut"),
     [
         (meta(8, 1) + meta(9, 2), 9 * 4096, False),
@@ -264,6 +264,10 @@ LARGE_PAGES = meta(8, 1, page_size=65536) + meta(9, 2, page_size=65536)
         (b"\xff" * 8192, 8192, False),
     ],
 )
+
+
+@pytest.mark.parametrize("name", ["containerdmeta.db", "metadata_v2.db", "snapshots/metadata.db"])
+@CUT_OR_NOT
 def test_a_database_that_was_cut_off_is_seen(
     tmp_path: Path, name: str, metas: bytes, size: int, cut: bool
 ) -> None:
@@ -274,9 +278,14 @@ def test_a_database_that_was_cut_off_is_seen(
 
 
 @pytest.mark.parametrize("name", ["cache.db", "history.db"])
-def test_one_that_the_daemon_makes_anew_is_left_to_it(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(meta(8, 1) + meta(9, 2))
+@CUT_OR_NOT
+def test_one_that_the_daemon_makes_anew_is_told_apart(
+    tmp_path: Path, name: str, metas: bytes, size: int, cut: bool
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(metas[:size].ljust(size, b"\0"))
     assert why_unsound(tmp_path) == ""
+    assert half_databases(tmp_path) == ([path] if cut else [])
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
