@@ -3,10 +3,9 @@
 From `docker run` to its exit, and what of it is the container's own time, from its start to its
 end as the engine's events tell: cold, unchanged, with a code change, back at the first code, and
 with a dependency change, with the cache on a directory of the host and on a named volume. The shell
-side is upstream's buildctl-daemonless.sh in
-the same image, with import and export of a local cache on a directory of the host. The sides take
-turns. Base images and packages come from loopback, for which the containers have the host's
-network.
+side is upstream's buildctl-daemonless.sh in the same image, with import and export of a local cache
+on a directory of the host. The sides take turns. Base images and packages come from loopback, for
+which the containers have the host's network.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 from benchmarks.container import SHELL
 from benchmarks.measure import spread
+from benchmarks.rebuild import plan
 from benchmarks.rebuild.arena import SETTLED
 from benchmarks.rebuild.contest import served_inputs
 from benchmarks.rebuild.workloads import FIRST, WORKLOADS, Workload, prepare
@@ -80,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 served = Served(registry, packages.address)
             for workload in wanted:
                 use = served if workload.base else None
-                names = _scenarios(workload, options.scenarios)
+                found = plan.wanted(
+                    0, workload.name, workload.dependencies is not None, options.scenarios
+                )
+                names = [name for name in SCENARIOS if name in found]
                 _measure(running, image, work, workload, names, options.rounds, use, times)
     except SetupError as error:
         print(error, file=sys.stderr)
@@ -92,16 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plain = {" ".join(key): list(map(Took._asdict, runs)) for key, runs in times.items()}
         options.json.write_text(json.dumps(plain, indent=2) + "\n")
     return 0
-
-
-def _scenarios(workload: Workload, asked: Sequence[str]) -> list[str]:
-    """Those asked for that the workload has, with what they build upon, in order."""
-    names = {"cold", *asked}
-    if "back" in names:
-        names.add("code")
-    if workload.dependencies is None:
-        names.discard("dependencies")
-    return [name for name in SCENARIOS if name in names]
 
 
 def _edit(workload: Workload, source: Path, scenario: str, number: int) -> bool:
