@@ -149,7 +149,7 @@ def why_unsound(root: Path) -> str:
     return ""
 
 
-def half_databases(root: Path) -> list[Path]:
+def cut_databases(root: Path) -> list[Path]:
     """The databases in ``root`` that were cut off, of those that the daemon makes anew.
 
     It does so where it cannot open them. But one that lacks pages which it does not need at first

@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from plp_builder.buildkit.damage import half_databases, lacks_room, why_unsound
+from plp_builder.buildkit.damage import cut_databases, lacks_room, why_unsound
 from plp_builder.buildkit.trial import DIRECTORY as TRIAL
 from plp_builder.cache import notes
 from plp_builder.cache.files import random_name, remove, replace_durably
@@ -103,7 +103,7 @@ class State:
         reason = self._why_not(maker)
         if reason:
             self.put_aside()
-        for path in half_databases(self.root):
+        for path in cut_databases(self.root):
             path.unlink()
         self.tried = maker == self._wanted and not refused
         self._make_root()

@@ -16,6 +16,7 @@ from plp_builder.cache.lock import LockNotFreeError
 from plp_builder.cache.state import Maker, State, not_carried, opened
 from plp_builder.errors import StateNotCarried
 from plp_builder.users import User
+from tests.support.bbolt import meta
 
 ME = User("me", os.geteuid(), os.getegid(), "/")
 MAKER = Maker("56164514-1", "overlayfs", "2000:2000", ((100000, 65536), (100000, 65536)))
@@ -90,6 +91,18 @@ def test_the_next_build_finds_what_the_daemon_left(cache: Path) -> None:
         assert (found.warm, found.tried) == (True, True)
         assert (found.root / "cache.db").read_text() == "kept"
         assert found.remnants() == ()
+
+
+def test_what_the_daemon_makes_anew_is_removed_where_it_was_cut_off(cache: Path) -> None:
+    build(cache)
+    whole = meta(8, 1) + meta(9, 2)
+    (cache / "state/1/root/history.db").write_bytes(whole)
+    (cache / "state/1/root/cache.db").write_bytes(whole.ljust(9 * 4096, b"\0"))
+    with used(cache) as found:
+        assert found.prepare() == ""
+        assert found.warm
+        assert not (found.root / "history.db").exists()
+        assert (found.root / "cache.db").stat().st_size == 9 * 4096
 
 
 def test_a_daemon_that_ended_in_order_has_taken_its_lock_away(cache: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,12 @@ import pytest
 from plp_builder.buildkit.damage import (
     blames_state,
     blames_state_of_death,
-    half_databases,
+    cut_databases,
     lacks_room,
     stops_for_lack_of_room,
     why_unsound,
 )
+from tests.support.bbolt import meta
 
 ONE, TWO = "1" * 64, "2" * 64
 ROOT = "/cache/state/1/root/runc-overlayfs"
@@ -233,16 +233,6 @@ def test_where_nothing_is_kept_nothing_is_unsound(tmp_path: Path) -> None:
     assert why_unsound(tmp_path / "missing") == ""
 
 
-def meta(pages: int, transaction: int, *, page_size: int = 4096, wrong: int = 0) -> bytes:
-    """A page of bbolt that tells how many pages there are."""
-    fields = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, page_size, 0, 3, 0, 4, pages, transaction)
-    checksum = 0xCBF29CE484222325
-    for byte in fields:
-        checksum = (checksum ^ byte) * 0x100000001B3 % 2**64
-    page = bytes(16) + fields + struct.pack("<Q", checksum ^ wrong)
-    return page.ljust(page_size, b"\0")
-
-
 LARGE_PAGES = meta(8, 1, page_size=65536) + meta(9, 2, page_size=65536)
 
 
@@ -285,7 +275,7 @@ def test_one_that_the_daemon_makes_anew_is_told_apart(
     path = tmp_path / name
     path.write_bytes(metas[:size].ljust(size, b"\0"))
     assert why_unsound(tmp_path) == ""
-    assert half_databases(tmp_path) == ([path] if cut else [])
+    assert cut_databases(tmp_path) == ([path] if cut else [])
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
