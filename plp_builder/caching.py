@@ -7,7 +7,7 @@ up to date for other machines. Without it the portable cache alone, or nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -195,6 +195,12 @@ class Caching:
         found = self.state
         return found is not None and found.warm and damage.blames_state(said)
 
+    def forwarding(self) -> AbstractContextManager[object]:
+        """For the time of the image's solve: see `portable.BuildCache.forwarding`."""
+        if self._is_warm and self._portable and self._images:
+            return self._portable.forwarding(self._images.directory)
+        return nullcontext()
+
     def solved(self) -> None:
         """The image's solve has gone well, and with it the export that it was asked for."""
         self._is_exported = self.export_with_image is not None
@@ -362,7 +368,10 @@ class Caching:
     def _has_export(self) -> bool:
         """Whether what was exported with the image is where it is merged from."""
         assert self._portable  # noqa: S101 - for the type checker
-        if not self._images or self._is_warm:
+        if not self._images:
+            return True
+        if self._is_warm:
+            self._portable.recognize(self._images.directory)
             return True
         return self._portable.take(self._images.directory)
 

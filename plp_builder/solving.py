@@ -168,7 +168,7 @@ def solve_image(
             model = new_model()
             with phases.part("settle"):
                 caching.settle(reach)
-            with phases.part("solve"):
+            with phases.part("solve"), caching.forwarding():
                 done = solving.finish(wanted, model)
             caching.heard(model.printed)
             if done:

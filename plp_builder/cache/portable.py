@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.cache import merging, mounts, read_only, staging
+from plp_builder.cache.forwarding import Forwarding
 from plp_builder.cache.identity import identity
 from plp_builder.cache.staging import Staged
 from plp_builder.cache.verification import RECORD
@@ -53,6 +54,7 @@ class BuildCache:
         self._max_size = settings.cache_max_size
         self._registry: CacheRegistry | None = None
         self._unchanged = False
+        self._forwarded: frozenset[str] = frozenset()
         self.imports: tuple[CacheImport, ...] = ()
         self.export: CacheExport | None = None
         self.layout: Path | None = None
@@ -101,6 +103,24 @@ class BuildCache:
         if self._staged:
             self._staged = staging.add(self._staged, layout, descriptors)
 
+    @contextmanager
+    def forwarding(self, layout: Path) -> Iterator[None]:
+        """What an image's export brings into another ``layout`` need not be sent to `export`."""
+        if not self._staged:
+            yield
+            return
+        forwarding = Forwarding(layout, self._staged.directory)
+        try:
+            yield
+        finally:
+            self._forwarded |= forwarding.end()
+            log.debug("the cache's export was spared blobs", number=len(self._forwarded))
+
+    def recognize(self, layout: Path) -> None:
+        """What was forwarded from another ``layout`` has been verified there since."""
+        if self._staged:
+            staging.recognize(layout, self._staged.directory, self._forwarded)
+
     def take(self, layout: Path) -> bool:
         """Whether `keep` will find what was exported to another ``layout``; it comes by links."""
         staged = self._staged
@@ -120,6 +140,7 @@ class BuildCache:
             elif staged:
                 # Packed cache mounts lie in the same directory.
                 left = max(0, self._max_size - mounts.disk_usage(staged.layout.parent))
+                staged = staged._replace(there=staged.there | self._forwarded)
                 merging.keep(staged, max_size=left, check=self._check, warn=self._warn)
         finally:
             self.close()

@@ -105,15 +105,26 @@ def share(source: Path, target: Path, descriptors: Iterable[Descriptor]) -> None
     """
     with suppress(OSError):
         (target / layout.BLOBS).mkdir(parents=True, exist_ok=True)
-    known = Record.read(source)
-    record = Record.read(target)
+    put = []
     for descriptor in descriptors:
-        place = layout.blob_path(target, descriptor.digest)
         with suppress(OSError, ArchiveInvalid):
             layout.blob_status(source, descriptor)
-            _put(layout.blob_path(source, descriptor.digest), place)
-            if known.holds(descriptor.digest.encoded, now := place.lstat()):
-                record.add(descriptor.digest.encoded, now)
+            _put(
+                layout.blob_path(source, descriptor.digest),
+                layout.blob_path(target, descriptor.digest),
+            )
+            put.append(descriptor.digest.encoded)
+    recognize(source, target, put)
+
+
+def recognize(source: Path, target: Path, encoded: Iterable[str]) -> None:
+    """Note in one layout what was verified in another, of files that are the same in both."""
+    known = Record.read(source)
+    record = Record.read(target)
+    for name in encoded:
+        with suppress(OSError):
+            if known.holds(name, now := (target / layout.BLOBS / name).lstat()):
+                record.add(name, now)
     record.write(target)
 
 
