@@ -114,7 +114,8 @@ class Caching:
         Only where something new is expected, in which case that spares another solve. To where the
         image goes, so that neither sends what the other has sent; but not from a state: what it has
         lost of a layer would not be missed if that lay there already, and BuildKit (0.32) would not
-        rewrite its times (SOURCE_DATE_EPOCH).
+        rewrite its times (SOURCE_DATE_EPOCH). What it has just sent has not been lost: see
+        `forwarding`.
         """
         export = self._portable.export if self._portable else None
         if export and self.layout and not self._is_warm:
@@ -197,8 +198,8 @@ class Caching:
 
     def forwarding(self) -> AbstractContextManager[object]:
         """For the time of the image's solve: see `portable.BuildCache.forwarding`."""
-        if self._is_warm and self._portable and self._images:
-            return self._portable.forwarding(self._images.directory)
+        if self._is_warm and self._portable and self.layout:
+            return self._portable.forwarding(self.layout)
         return nullcontext()
 
     def solved(self) -> None:
@@ -231,6 +232,8 @@ class Caching:
         self._tried = True
         for blob in damaged:
             remove(blob_path(self.layout, blob.digest))
+        if damaged and self._portable:
+            self._portable.distrust([blob.digest for blob in damaged])
         known.write(self.layout)
         self._holds = known.holds
         return not damaged

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from plp_builder import log
 from plp_builder.cache import merging, mounts, read_only, staging
+from plp_builder.cache.files import remove
 from plp_builder.cache.forwarding import Forwarding
 from plp_builder.cache.identity import identity
 from plp_builder.cache.staging import Staged
 from plp_builder.cache.verification import RECORD
 from plp_builder.errors import CacheDamaged, CacheNotUsable, Failure, ResourcesExhausted
+from plp_builder.oci.layout import blob_path
 from plp_builder.solve.model import CacheExport, CacheImport, LocalCache, RegistryCache
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from plp_builder.cache.read_only import ReadOnly
     from plp_builder.cache.serving import CacheRegistry
-    from plp_builder.oci.model import Descriptor
+    from plp_builder.oci.model import Descriptor, Digest
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
 
@@ -105,7 +107,10 @@ class BuildCache:
 
     @contextmanager
     def forwarding(self, layout: Path) -> Iterator[None]:
-        """What an image's export brings into another ``layout`` need not be sent to `export`."""
+        """Meanwhile, what an image's export brings into another ``layout`` is where `export` goes.
+
+        So that it need not be sent there.
+        """
         if not self._staged:
             yield
             return
@@ -113,13 +118,22 @@ class BuildCache:
         try:
             yield
         finally:
-            self._forwarded |= forwarding.end()
-            log.debug("the cache's export was spared blobs", number=len(self._forwarded))
+            linked = forwarding.end()
+            self._forwarded |= linked
+            log.debug("blobs were linked for the cache's export", number=len(linked))
 
     def recognize(self, layout: Path) -> None:
-        """What was forwarded from another ``layout`` has been verified there since."""
-        if self._staged:
+        """Take over what is known of what was forwarded, once it is verified in ``layout``."""
+        if self._staged and self._forwarded:
             staging.recognize(layout, self._staged.directory, self._forwarded)
+
+    def distrust(self, damaged: Collection[Digest]) -> None:
+        """Some blobs have turned out damaged elsewhere, and here they may be the same files."""
+        if self._staged:
+            for digest in damaged:
+                remove(blob_path(self._staged.directory, digest))
+            self._forwarded -= {digest.encoded for digest in damaged}
+        self._forget_verified()
 
     def take(self, layout: Path) -> bool:
         """Whether `keep` will find what was exported to another ``layout``; it comes by links."""
@@ -162,7 +176,7 @@ class BuildCache:
             )
         elif error[1] and self._registry and self._names_a_blob(error[2]):
             self._warn(CacheDamaged("A layer in the cache cannot be read; this build is cold"))
-            self._distrust()
+            self._forget_verified()
         elif error[1] and self._direct and _GONE.search(error[2]):
             self._warn(CacheNotUsable("A layer in the cache is gone since the build began"))
         else:
@@ -176,7 +190,7 @@ class BuildCache:
         known = {str(blob.digest) for blob in self._found.blobs} if self._found else set()
         return not known.isdisjoint(_DIGEST.findall(text))
 
-    def _distrust(self) -> None:
+    def _forget_verified(self) -> None:
         """Have the next build read every blob again, and put aside what is damaged."""
         if self._found:
             with suppress(OSError):

@@ -52,7 +52,7 @@ class Staged(NamedTuple):
 
     ``directory`` is an OCI layout without an index; BuildKit makes one with ``tag`` in it.
     ``blobs`` are all that the imports need, ``own`` is whether there is an entry of this image,
-    ``there`` the names of the blobs in ``directory`` before the export.
+    ``there`` the names of the blobs in ``directory`` that BuildKit has not exported there itself.
     """
 
     layout: Path

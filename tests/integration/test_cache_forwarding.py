@@ -13,9 +13,10 @@ import pytest
 from plp_builder.cache import staging
 from plp_builder.cache.forwarding import Forwarding
 from plp_builder.cache.portable import BuildCache
-from plp_builder.cache.verification import Record, verify
+from plp_builder.cache.verification import RECORD, Record, verify
 from plp_builder.errors import Failure
 from plp_builder.oci import layout, model
+from plp_builder.oci.model import Digest
 from plp_builder.settings import load
 from tests.support import layouts
 from tests.support.builder import MakeWorkspace, StartBuilder
@@ -114,33 +115,62 @@ def test_a_layout_without_blobs_has_none_to_give(tmp_path: Path) -> None:
     assert Forwarding(tmp_path / "missing", tmp_path).end() == frozenset()
 
 
+class Both:
+    """An image that was forwarded from the layout ``images`` to a cache's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.warnings: list[Failure] = []
+        self.images = directory / "layout"
+        self.cache_layout = directory / "cache" / staging.LAYOUT
+        files: layouts.Files = {}
+        top = model.parse_descriptor(layouts.add_image(files, (b"one", b"two")), "the image")
+        warn = self.warnings.append
+        staged = staging.prepare(directory / "cache", "app", check=nothing, warn=warn)
+        assert staged
+        self.staged = staged.directory
+        self.cache = BuildCache(load({}), staged, nothing, warn)
+        (self.images / layout.BLOBS).mkdir(parents=True)
+        with self.cache.forwarding(self.images):
+            layouts.write(self.images, files)
+            until((self.staged / list(files)[-1]).exists, PATIENCE)
+        self.needed = [node.descriptor for node in layout.reachable(self.images, top)]
+
+    def verify(self) -> list[Digest]:
+        """As the builder does; the damaged ones."""
+        known = Record.read(self.images)
+        damaged = verify(self.images, self.needed, known, check=nothing)
+        known.write(self.images)
+        return [blob.digest for blob in damaged]
+
+
 def test_what_was_verified_in_the_one_is_known_in_the_other(tmp_path: Path) -> None:
-    files: layouts.Files = {}
-    top = model.parse_descriptor(layouts.add_image(files, (b"one", b"two")), "the image")
-    warnings: list[Failure] = []
-    staged = staging.prepare(tmp_path / "cache", "app", check=nothing, warn=warnings.append)
-    assert staged
-    cache = BuildCache(load({}), staged, nothing, warnings.append)
-    images = tmp_path / "layout"
-    (images / layout.BLOBS).mkdir(parents=True)
-    with cache.forwarding(images):
-        layouts.write(images, files)
-        last = staged.directory / list(files)[-1]
-        until(last.exists, PATIENCE)
-    needed = [node.descriptor for node in layout.reachable(images, top)]
-    known = Record.read(images)
-    assert verify(images, needed, known, check=nothing) == []
-    known.write(images)
-    cache.recognize(images)
-    found = Record.read(staged.directory)
-    for descriptor in needed:
-        status = layout.blob_status(staged.directory, descriptor)
-        assert found.holds(descriptor.digest.encoded, status)
+    both = Both(tmp_path)
+    assert both.verify() == []
+    both.cache.recognize(both.images)
+    found = Record.read(both.staged)
+    for descriptor in both.needed:
+        assert found.holds(descriptor.digest.encoded, layout.blob_status(both.staged, descriptor))
     # BuildKit has exported nothing, and what lies there is none of what it has begun.
-    assert cache.wants_export(all_cached=False)
-    cache.keep()
-    assert warnings == []
-    assert not staged.directory.exists()
+    assert both.cache.wants_export(all_cached=False)
+    both.cache.keep()
+    assert both.warnings == []
+    assert not both.staged.exists()
+
+
+def test_what_was_damaged_in_the_one_is_sent_to_the_other(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    layer = both.needed[-1]
+    layout.blob_path(both.images, layer.digest).write_bytes(b"eno")
+    (both.cache_layout / RECORD).write_text("{}")
+    damaged = both.verify()
+    assert damaged == [layer.digest]
+    both.cache.distrust(damaged)
+    assert not layout.blob_path(both.staged, layer.digest).exists()
+    assert not (both.cache_layout / RECORD).exists()
+    both.cache.recognize(both.images)
+    names = {path.name for path in (both.staged / layout.BLOBS).iterdir()}
+    assert names == {each.digest.encoded for each in both.needed} - {layer.digest.encoded}
+    both.cache.close()
 
 
 def test_a_new_layer_gets_into_the_portable_cache(
@@ -150,6 +180,6 @@ def test_a_new_layer_gets_into_the_portable_cache(
     kept.run()
     kept.change("two")
     output = kept.run(DEBUG="true").output
-    assert re.search(r"the cache's export was spared blobs +number=\d+\n", output)
+    assert re.search(r"blobs were linked for the cache's export +number=\d+\n", output)
     cold = kept.cold()
     assert kept.built(CACHE_STRATEGY="portable") == cold
