@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Thread
 from typing import Final
 
 _SECTOR: Final = 512
 """Bytes of which direct I/O writes whole numbers, on most disks; others refuse."""
-_WINDOW: Final = 16 * 1024 * 1024
-"""Bytes mapped at once: they count as our memory. A whole number of pages of any size."""
+_WINDOW: Final = 8 * 1024 * 1024
+"""Bytes mapped in one piece, of which there are two at once: they count as our memory. A whole
+number of pages of any size."""
 _FAST: Final = 512 * 1024 * 1024
 """Bytes in a second. A slower disk is what one waits for, whichever way the bytes take to it, and
 who reads the copy next had better find it in memory."""
@@ -59,32 +61,62 @@ def _directly(source: int, target: int, size: int, offset: int, check: Callable[
     to the beginning of a file is left to the kernel, which may share blocks instead.
     """
     whole = size - size % _SECTOR
-    if whole < _WINDOW or offset % _SECTOR or not offset:
+    if whole < 2 * _WINDOW or offset % _SECTOR or not offset:
         return 0
-    done = 0
-    began = time.monotonic()
     flags = fcntl.fcntl(target, fcntl.F_GETFL)
     try:
-        while done < whole and time.monotonic() - began <= (done + _WINDOW) / _FAST:
-            check()
-            count = min(_WINDOW, whole - done)
-            written = 0
-            with suppress(OSError):
-                fcntl.fcntl(target, fcntl.F_SETFL, flags | os.O_DIRECT)
-                written = _window(source, target, count, done, offset + done)
-            done += written
-            if written < count:
-                break
+        fcntl.fcntl(target, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError:  # not on this file system
+        return 0
+    try:
+        done = _in_windows(source, target, whole, offset, check)
     finally:
         fcntl.fcntl(target, fcntl.F_SETFL, flags)
     # Behind its end the last page of a source that has become shorter is full of zeros.
     return min(done, os.fstat(source).st_size)
 
 
+def _in_windows(source: int, target: int, size: int, offset: int, check: Callable[[], None]) -> int:
+    """Two at a time, so that the disk never waits for the next: how many bytes from the beginning.
+
+    More may have been written behind them.
+    """
+    windows = iter(range(0, size, _WINDOW))
+    ended: list[int] = []
+    began = time.monotonic()
+
+    def work(check: Callable[[], None] = lambda: None) -> None:
+        for begin in windows:
+            check()
+            if ended or time.monotonic() - began > (begin + _WINDOW) / _FAST:
+                ended.append(begin)
+                return
+            count = min(_WINDOW, size - begin)
+            written = 0
+            with suppress(OSError):
+                written = _window(source, target, count, begin, offset + begin)
+            if written < count:
+                ended.append(begin + written)
+                return
+
+    helper = Thread(target=work, name="copying", daemon=True)
+    with suppress(RuntimeError):  # no further thread: one window at a time
+        helper.start()
+    try:
+        work(check)
+    except BaseException:
+        ended.append(0)
+        raise
+    finally:
+        if helper.ident is not None:
+            helper.join()
+    return min(ended, default=size)
+
+
 def _window(source: int, target: int, count: int, begin: int, offset: int) -> int:
     import mmap
 
-    os.posix_fadvise(source, begin, count + _WINDOW, os.POSIX_FADV_WILLNEED)
+    os.posix_fadvise(source, begin, count + 2 * _WINDOW, os.POSIX_FADV_WILLNEED)
     try:
         mapped = mmap.mmap(source, count, prot=mmap.PROT_READ, offset=begin)
     except ValueError:  # the source ends before
