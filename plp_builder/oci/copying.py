@@ -88,7 +88,7 @@ def _in_windows(source: int, target: int, size: int, offset: int, check: Callabl
     def work(check: Callable[[], None] = lambda: None) -> None:
         for begin in windows:
             check()
-            if ended or time.monotonic() - began > (begin + _WINDOW) / _FAST:
+            if ended or time.monotonic() - began > (begin + 2 * _WINDOW) / _FAST:
                 ended.append(begin)
                 return
             count = min(_WINDOW, size - begin)
