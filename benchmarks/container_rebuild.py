@@ -40,7 +40,7 @@ from tests.support.engine import Engine
 SIDES = ("directory", "volume", "shell")
 SCENARIOS = ("cold", "unchanged", "code", "back", "dependencies")
 _ORDERS = list(permutations(SIDES))
-"""All, since a side is slower where another has just removed gigabytes from the same disk."""
+"""All, so that each side follows each of the others as often, in six rounds."""
 _NAMES = [workload.name for workload in WORKLOADS if not workload.mounts]
 
 
