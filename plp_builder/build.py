@@ -104,7 +104,9 @@ def build(run: Run, settings: Settings) -> Success:
     stdout = output.file.fileno() if output else None
     solving = stack.enter_context(Solving(daemon, settings, run.watch, run.environ, stdout))
     meanwhile = partial(_meanwhile, run.environ)
-    model = solve_image(run, options, request, daemon, caching, solving, settings, meanwhile)
+    solved = solve_image(run, options, request, daemon, caching, solving, settings, meanwhile)
+    if not solved.asked:
+        _tidy_up(run.environ)
 
     archive = None
     if output:
@@ -113,8 +115,8 @@ def build(run: Run, settings: Settings) -> Success:
         with run.phases.part("publish"):
             archive = output.publish(check, references=settings.image, verified=assembled)
     with suppress(TimedOut):  # the archive is in its place: too late to fail
-        keep(run, request, daemon, caching, solving, model)
-    _end(run, daemon, caching, grown=not model.all_cached)
+        keep(run, request, daemon, caching, solving, solved)
+    _end(run, daemon, caching, grown=not solved.all_cached)
     from plp_builder.results.console import Success
 
     if archive and len(settings.image) > 1 and not archive.has_docker_manifest:
@@ -124,9 +126,9 @@ def build(run: Run, settings: Settings) -> Success:
         digest=str(archive.top.digest) if archive else "",
         archive=output.path if output else None,
         size=archive.size if archive else 0,
-        steps_total=model.steps_total,
-        steps_cached=model.steps_cached,
-        warnings=len(model.warnings),
+        steps_total=solved.steps,
+        steps_cached=solved.cached,
+        warnings=solved.warnings,
     )
 
 
@@ -163,13 +165,20 @@ def _meanwhile(environ: Mapping[str, str], begin: Callable[[], object]) -> None:
     log.release()
     begin()
     from plp_builder import progress
-    from plp_builder.buildkit.daemonless import sweep
 
     begin()
     from plp_builder.results import console
 
     del progress, console  # they are imported, which is all that is wanted
     begin()
+    _tidy_up(environ)
+
+
+def _tidy_up(environ: Mapping[str, str]) -> None:
+    """What can be done at any time."""
+    from plp_builder.buildkit.daemonless import sweep
+
+    log.release()
     sweep(environ)
     gc.enable()
 

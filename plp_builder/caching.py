@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from plp_builder import drafting, log
+from plp_builder import drafting, log, recalling
 from plp_builder.buildkit import damage, pruning
 from plp_builder.buildkit.runtime import remove_trees
 from plp_builder.cache import images, index, mounts, portable, staging, state
+from plp_builder.cache.context_store import Made
 from plp_builder.cache.copies import Copies
 from plp_builder.cache.files import remove
 from plp_builder.cache.identity import identity
@@ -24,6 +25,7 @@ from plp_builder.cache.verification import Record, verify
 from plp_builder.drafting import Drafting
 from plp_builder.errors import ArchiveInvalid, StateDamaged, TimedOut
 from plp_builder.oci.layout import BlobDamaged, blob_path, reachable
+from plp_builder.oci.model import Manifest
 from plp_builder.tidying import Tidying
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from plp_builder.cache.portable import BuildCache
     from plp_builder.cache.state import State
     from plp_builder.oci.assembly import Draft, Holds
-    from plp_builder.oci.model import Descriptor, Digest
+    from plp_builder.oci.model import Descriptor, Digest, Index
     from plp_builder.output import Output
     from plp_builder.preflight.paths import Paths
     from plp_builder.settings import Settings
@@ -74,7 +76,9 @@ class Caching:
         self._images: Images | None = None
         self._top: Descriptor | None = None
         self._holds: Holds | None = None
-        self._tried = False
+        self._manifest: Manifest | Index | None = None
+        self._steps: int | None = None
+        self._removed: set[Digest] = set()
         self._copies: Copies | None = None
         self._is_exported = False
         self._was_exported = False
@@ -130,10 +134,11 @@ class Caching:
         none = self._settings.cache_strategy == "off" or self._paths.cache is None
         return "off" if none else "portable"
 
-    def begin(self, request: SolveRequest) -> None:
+    def begin(self, request: SolveRequest) -> int | None:
         """Look at what there is, before each attempt to solve ``request``.
 
-        Raises StateNotCarried.
+        Where that need not be solved, its image is in the layout, and the number of its steps
+        comes back. Raises StateNotCarried.
         """
         self.end_draft()
         self._images = self._copies = None
@@ -144,12 +149,15 @@ class Caching:
                 self._copies = Copies(
                     self.state.fingerprint, dict(request.locals), self._own, warm=self.state.warm
                 )
+                self._begin_draft(request)
+                self._was_exported = self.state.is_exported(self._tag)
+                made = self._copies.made
+                if made and self._recall(made, request):
+                    return made.steps
+                self._copies.begin()
             except OSError as error:
                 raise state.not_carried(error) from None
-            self._begin_draft(request)
-        if self.state:
             # Until it has been exported, whatever ends this build.
-            self._was_exported = self.state.is_exported(self._tag)
             self.state.not_exported(self._tag)
         if self._takes_part:
             self._open_portable()
@@ -158,6 +166,7 @@ class Caching:
                 self._portable.serve(self._readers)
                 if self._images:
                     self._portable.lend(self._images.directory)
+        return None
 
     @property
     def must_settle(self) -> bool:
@@ -202,35 +211,41 @@ class Caching:
             return self._portable.forwarding(self.layout)
         return nullcontext()
 
-    def solved(self) -> None:
-        """The image's solve has gone well, and with it the export that it was asked for."""
-        self._is_exported = self.export_with_image is not None
+    def solved(self, *, steps: int | None) -> None:
+        """The image's solve has gone well, and with it the export that it was asked for.
 
-    def verify(self) -> bool:
-        """Whether the layout, if there is one, holds the image whole.
+        ``steps`` is how many the image has, if nothing it was made of can change unseen.
+        """
+        self._is_exported = self.export_with_image is not None
+        self._steps = steps
+
+    def verify(self, top: Descriptor | None = None) -> bool:
+        """Whether the layout, if there is one, holds the image whole: ``top``, or the one solved.
 
         Each blob is read once, as long as its file stays the same, or always with
         PLP_VERIFY=full. Damaged ones are removed, so that the next solve sends them again.
-        Raises ArchiveInvalid where that has been tried, or where it cannot be read.
+        Raises ArchiveInvalid where one is damaged again, or where it cannot be read.
         """
         if not self.layout:
             return True
         damaged: list[BlobDamaged] = []
         known = Record({}) if self._settings.verify == "full" else Record.read(self.layout)
         try:
-            self._top = images.built(self.layout)
-            needed = [node.descriptor for node in reachable(self.layout, self._top)]
+            self._top = top or images.built(self.layout)
+            nodes = tuple(reachable(self.layout, self._top))
+            needed = [node.descriptor for node in nodes]
             damaged += verify(self.layout, needed, known, check=self._check)
+            self._manifest = nodes[0].document
         except BlobDamaged as problem:
             damaged.append(problem)
         except OSError as error:
             raise ArchiveInvalid(
                 f"The image in {self.layout} cannot be read", why=[str(error)]
             ) from error
-        if damaged and self._tried:
-            raise damaged[0]
-        self._tried = True
         for blob in damaged:
+            if blob.digest in self._removed:
+                raise blob
+            self._removed.add(blob.digest)
             remove(blob_path(self.layout, blob.digest))
         if damaged and self._portable:
             self._portable.distrust([blob.digest for blob in damaged])
@@ -315,9 +330,10 @@ class Caching:
         if self.state:
             self._tidying.forget(self.state, endpoint)
 
-    def tidy(self, endpoint: Endpoint, *, grown: bool) -> None:
-        """While the daemon still runs: see that the state stays within its bound.
+    def tidy(self, endpoint: Endpoint | None, *, grown: bool) -> None:
+        """See that the state stays within its bound.
 
+        ``endpoint`` is that of the daemon, which still runs, None where it was asked nothing;
         ``grown`` is whether anything was built.
         """
         if self.state:
@@ -341,7 +357,7 @@ class Caching:
     def finish(self, *, grown: bool) -> None:
         """The daemon has ended: what it left is kept."""
         if self._copies:
-            self._copies.note()
+            self._copies.note(self._made)
         if self.state:
             self.state.finish(grown=grown)
             remove_trees(self.state.remnants(), self._env)
@@ -363,6 +379,30 @@ class Caching:
             directory = self._images.directory
             if nodes := drafting.expected(directory, last, request):
                 self._draft = Drafting(self._output.file.fileno(), directory, nodes)
+
+    def _recall(self, made: Made, request: SolveRequest) -> bool:
+        """Whether the image is that which was ``made`` last; it has been verified then.
+
+        Not where the daemon has something to do besides. Raises OSError.
+        """
+        found = self.state
+        if not (found and found.tried and self._images and self._output):
+            return False
+        if self._removed or not recalling.is_wanted(self._settings) or found.records.due:
+            return False
+        if self._settings.cache_strategy == "auto" and not (
+            self._was_exported and self._has_entry()
+        ):
+            return False
+        top = recalling.recalled(self._images, made, request)
+        return top is not None and self.verify(top)
+
+    @property
+    def _made(self) -> Made | None:
+        """What was made, if that can be told the next time without a solve."""
+        if self._steps is None or not (self._images and isinstance(self._manifest, Manifest)):
+            return None
+        return Made(self._images.key, str(self._manifest.config.digest), self._steps)
 
     def _keep_images(self, bound: int) -> int:
         return self._images.keep(self._top, bound, self._check) if self._images and self._top else 0

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 from plp_builder.cache.verification import Record
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import assembly, layout
-from plp_builder.oci.model import Descriptor, Digest, Manifest
+from plp_builder.oci.model import (
+    MANIFEST_TYPES,
+    Descriptor,
+    Digest,
+    Manifest,
+    document,
+    parse_manifest,
+)
 from plp_builder.oci.walk import Node
 from plp_builder.solve import arguments
 
@@ -54,16 +61,40 @@ def expected(directory: Path, last: Descriptor, request: SolveRequest) -> tuple[
     with suppress(ArchiveInvalid, OSError):
         first, *rest = layout.reachable(directory, last)
         if isinstance(first.document, Manifest):
-            wanted = {
-                pair.key.removeprefix(_ANNOTATION): pair.value
-                for pair in request.output
-                if pair.key.startswith(_ANNOTATION)
-            }
-            had = first.document.annotations
-            text = _annotated(layout.read_document(directory, last), had, wanted)
-            digest = Digest(f"sha256:{hashlib.sha256(text).hexdigest()}")
-            return (first._replace(descriptor=last._replace(digest=digest, size=len(text))), *rest)
+            text = layout.read_document(directory, last)
+            text = _annotated(text, first.document.annotations, annotations_of(request))
+            return (first._replace(descriptor=described(last, text)), *rest)
     return ()
+
+
+def manifest(directory: Path, last: Descriptor, request: SolveRequest) -> bytes:
+    """The manifest of the image ``last`` with the annotations that ``request`` asks for.
+
+    Nothing where that is not certain.
+    """
+    with suppress(ArchiveInvalid, OSError):
+        if last.media_type in MANIFEST_TYPES:
+            old = layout.read_document(directory, last)
+            wanted = annotations_of(request)
+            new = _annotated(old, parse_manifest(old, "the last image").annotations, wanted)
+            if _split(new) == (_split(old)[0], wanted):
+                return new
+    return b""
+
+
+def described(last: Descriptor, content: bytes) -> Descriptor:
+    """The descriptor of a manifest in place of that of ``last``."""
+    digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
+    return last._replace(digest=digest, size=len(content))
+
+
+def annotations_of(request: SolveRequest) -> dict[str, str]:
+    """What is asked for as the manifest's annotations."""
+    return {
+        pair.key.removeprefix(_ANNOTATION): pair.value
+        for pair in request.output
+        if pair.key.startswith(_ANNOTATION)
+    }
 
 
 class Drafting:
@@ -111,6 +142,12 @@ class Drafting:
 
 class _OverError(Exception):
     """Nobody wants it any more."""
+
+
+def _split(text: bytes) -> tuple[dict[str, object], object]:
+    """A manifest without its annotations, and these."""
+    members = document(text, "the manifest")
+    return members, members.pop("annotations", {})
 
 
 def _annotated(text: bytes, had: Mapping[str, str], wanted: Mapping[str, str]) -> bytes:

@@ -22,6 +22,7 @@ from plp_builder.errors import (
     TimedOut,
 )
 from plp_builder.preflight import environment
+from plp_builder.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plp_builder.buildkit.daemonless import Daemon
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
     from plp_builder.run import Run
     from plp_builder.settings import Settings
     from plp_builder.solve import SolveRequest
+
+
+class Solved(NamedTuple):
+    """What there is to say of the image: how many steps it has, how many of them had been done.
+
+    ``asked`` is whether the daemon was.
+    """
+
+    steps: int
+    cached: int
+    warnings: int = 0
+    asked: bool = True
+
+    @property
+    def all_cached(self) -> bool:
+        """Whether no step had to run."""
+        return self.cached == self.steps
 
 
 class Solving:
@@ -142,8 +160,10 @@ def solve_image(
     solving: Solving,
     settings: Settings,
     meanwhile: Callable[[Callable[[], object]], None],
-) -> Model:
+) -> Solved:
     """Solve for the image; again where only what was kept from earlier builds stood in the way.
+
+    Not at all where it is known what would come out; the daemon is ended then.
 
     ``request`` makes a request of the cache's imports and the layout to export to; ``meanwhile``
     is called while others are at work, in each attempt, with what to call now and then. Raises
@@ -154,7 +174,11 @@ def solve_image(
     while True:
         try:
             with phases.part("cache"):
-                caching.begin(request())
+                known = caching.begin(request())
+            if known is not None:
+                daemon.kill()
+                log.info("nothing to solve", reason="all is as it was in the last build")
+                return Solved(known, known, asked=False)
             wanted = request(
                 cache_imports=caching.imports,
                 cache_export=caching.export_with_image,
@@ -172,26 +196,16 @@ def solve_image(
                 done = solving.finish(wanted, model)
             caching.heard(model.printed)
             if done:
-                caching.solved()
+                repeatable = model.of_fixed_sources and not model.warnings
+                caching.solved(steps=model.steps_total if repeatable else None)
                 with phases.part("verify"):
                     whole = caching.verify()
                 if not whole:
                     continue
                 if model.all_cached:
                     caching.forget(daemon.endpoint)
-                return model
-            said = "\n".join(model.texts)
-            if caching.is_blamed(said):
-                raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
-            if caching.is_too_full(said):
-                raise StateNotCarried(
-                    "The daemon's state cannot be kept", why=list(model.texts)[-1:]
-                )
-            if not caching.gives_up(said):
-                caching.failed(daemon.endpoint)
-                from plp_builder.progress import failure
-
-                raise failure.explain(model, dockerfile=str(settings.dockerfile))
+                return Solved(model.steps_total, model.steps_cached, len(model.warnings))
+            _check_failure(model, daemon, caching, settings)
         except (DaemonFailure, CacheDamaged, CacheNotUsable) as problem:
             solving.end()
             caching.end_draft()
@@ -199,6 +213,23 @@ def solve_image(
             if not run.choice.another(problem):
                 raise
             daemon.restart(options._replace(root=run.choice.root))
+
+
+def _check_failure(model: Model, daemon: Daemon, caching: Caching, settings: Settings) -> None:
+    """Raise why a solve failed, unless that was what it imported, which is left out the next time.
+
+    Raises StateDamaged and StateNotCarried where another state may help, otherwise BuildFailed.
+    """
+    said = "\n".join(model.texts)
+    if caching.is_blamed(said):
+        raise StateDamaged("a solve failed on it", why=list(model.texts)[-3:])
+    if caching.is_too_full(said):
+        raise StateNotCarried("The daemon's state cannot be kept", why=list(model.texts)[-1:])
+    if not caching.gives_up(said):
+        caching.failed(daemon.endpoint)
+        from plp_builder.progress import failure
+
+        raise failure.explain(model, dockerfile=str(settings.dockerfile))
 
 
 def new_model() -> Model:
@@ -223,13 +254,13 @@ def keep(
     daemon: Daemon,
     caching: Caching,
     solving: Solving,
-    model: Model,
+    solved: Solved,
 ) -> None:
     """Have the daemon leave to later builds what this one made.
 
     Nothing gets out but a stop.
     """
-    if caching.wants_export(all_cached=model.all_cached):
+    if caching.wants_export(all_cached=solved.all_cached):
         with run.phases.part("portable export"):
             wanted = request(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export
@@ -242,11 +273,11 @@ def keep(
             else:
                 why = "".join(list(said.texts)[-1:])
                 log.warning("the portable cache lacks this build", why=why)
-    if not model.all_cached:
+    if not solved.all_cached:
         with run.phases.part("cache mounts"):
             caching.keep_mounts(reach_of(run, daemon))
     with run.phases.part("tidy"):
-        caching.tidy(daemon.endpoint, grown=not model.all_cached)
+        caching.tidy(daemon.endpoint if solved.asked else None, grown=not solved.all_cached)
 
 
 def _tell_daemon(daemon: Daemon, facts: Facts, caching: Caching, seconds: float) -> None:

@@ -55,7 +55,7 @@ class Tidying:
     def tidy(
         self,
         state: State,
-        endpoint: Endpoint,
+        endpoint: Endpoint | None,
         *,
         bound: int,
         images: Callable[[], int],
@@ -64,15 +64,17 @@ class Tidying:
         """See that ``state`` stays within ``bound`` bytes, with the ``images`` beside it.
 
         These tidies up, too, and tells their size; it may raise OSError and ArchiveInvalid.
-        ``grown`` is whether anything was built. Never raises.
+        ``endpoint`` is the daemon's, None where it was not asked to solve, and ``grown`` is whether
+        anything was built. Never raises.
         """
-        self.forget(state, endpoint)
+        if endpoint:
+            self.forget(state, endpoint)
         try:
             left = max(bound - images(), bound // _SMALLEST_SHARE)
-            if grown and not state.growth.is_harmless(left):
+            if endpoint and grown and not state.growth.is_harmless(left):
                 state.growth.measured(pruning.to_size(endpoint, self._env, left))
             self.forgotten(state)
         except (OSError, ArchiveInvalid, StateDamaged, TimedOut) as error:
             log.warning("the daemon's state could not be tidied up", reason=str(error))
         else:
-            state.ended()
+            state.ended(solved=endpoint is not None)

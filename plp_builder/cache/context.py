@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from plp_builder.cache import context_store
-from plp_builder.cache.context_store import Known, Place
+from plp_builder.cache.context_store import Known, Made, Place
 from plp_builder.cache.context_tree import (
     HEAD,
     Record,
@@ -92,6 +92,17 @@ class Fingerprint(NamedTuple):
             name in places and places[name].last == tree for name, tree in self.trees.items()
         )
 
+    def has_stood_still(self, after: Fingerprint, began: int) -> bool:
+        """Whether what was read since ``began`` was just this; ``after`` was taken after it.
+
+        Nobody can tell of a directory in which the builder itself writes: what others do there
+        for a moment leaves no trace.
+        """
+        if self.problem or self != after:
+            return False
+        trees = {id(tree): tree for tree in self.trees.values()}
+        return not any(_is_unsteady(tree, began) for tree in trees.values())
+
 
 def take(
     places: Mapping[str, Path], own: Collection[Path] = (), mountinfo: str | None = None
@@ -129,10 +140,17 @@ def read(path: Path) -> Known | None:
     return context_store.read(path)
 
 
-def learn(known: Known | None, before: Fingerprint, after: Fingerprint, began: int) -> Known | None:
+def learn(
+    known: Known | None,
+    before: Fingerprint,
+    after: Fingerprint,
+    began: int,
+    made: Made | None = None,
+) -> Known | None:
     """What is known after a build: ``known`` and what BuildKit may have copied meanwhile.
 
-    ``began`` is the `clock` right before the first solve, ``after`` is taken after the last one.
+    ``began`` is the `clock` right before the first solve, ``after`` is taken after the last one,
+    and ``made`` is the image, which is kept in mind if it can be of nothing but ``before``.
     None where nothing can be told, or where it would be too much to keep.
     """
     if before.problem or after.problem:
@@ -151,7 +169,7 @@ def learn(known: Known | None, before: Fingerprint, after: Fingerprint, began: i
         return None
     if any(_size(place.older) > max(_HISTORY, 2 * _size(place.last)) for place in places.values()):
         return None
-    return Known(places)
+    return Known(places, made if before.has_stood_still(after, began) else None)
 
 
 def _doubt(tree: Tree, place: Place) -> str:
@@ -201,18 +219,28 @@ def _superseded(old: Place, tree: Tree) -> Mapping[bytes, bytes]:
     return older
 
 
-def _young(tree: Tree, began: int) -> Iterator[bytes]:
-    """Files that can change once more without another ctime, after BuildKit has read them.
+def _is_unsteady(tree: Tree, began: int) -> bool:
+    """Whether something can change, or come and go, without another ctime."""
+    for block in tree.values():
+        inode, ctime, _ = HEAD.unpack_from(block)
+        if not inode or _is_young(ctime, began):
+            return True
+    return next(_young(tree, began), None) is not None
 
-    A file system that keeps whole seconds is told by its times.
-    """
+
+def _young(tree: Tree, began: int) -> Iterator[bytes]:
+    """Files that can change once more without another ctime, after BuildKit has read them."""
     for directory, block in tree.items():
         if newest(block) < began - _WHOLE_SECONDS:
             continue
         for record, _ in records(block):
-            slack = _TICK if record.ctime % _SECOND else _WHOLE_SECONDS
-            if record.ctime >= began - slack:
+            if _is_young(record.ctime, began):
                 yield join(directory, record.name)
+
+
+def _is_young(ctime: int, began: int) -> bool:
+    """A file system that keeps whole seconds is told by its times."""
+    return ctime >= began - (_TICK if ctime % _SECOND else _WHOLE_SECONDS)
 
 
 def _changed(tree: Tree, after: Tree) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from plp_builder.cache.context_tree import Tree
 from plp_builder.cache.files import TEMPORARY, random_name
 from plp_builder.tuples import NamedTuple
 
-_MAGIC = b"plp context 1\n"
+_MAGIC = b"plp context 2\n"
 _DIGEST = 16
 _LARGEST = 1 << 30
 _NUMBER = struct.Struct("<I")
@@ -35,10 +35,26 @@ class Place(NamedTuple):
     distrusted: frozenset[bytes] = frozenset()
 
 
+class Made(NamedTuple):
+    """The image that a solve made of the directories, and of nothing that can change behind them.
+
+    ``key`` tells what was asked for, ``config`` is the digest of its configuration, which is that
+    of the image but for annotations, and ``steps`` how many it has.
+    """
+
+    key: str
+    config: str
+    steps: int
+
+
 class Known(NamedTuple):
-    """What is known of BuildKit's copies since it last forgot them, by their names."""
+    """What is known of BuildKit's copies since it last forgot them, by their names.
+
+    ``made`` is what the last build made, if that can be told without another solve.
+    """
 
     places: Mapping[str, Place]
+    made: Made | None = None
 
     def write(self, path: Path) -> bool:
         """Write it to a file, whole or not at all; whether that was possible. Never raises OSError.
@@ -92,7 +108,8 @@ def encode(known: Known) -> bytes:
     parts = [_NUMBER.pack(len(trees))]
     for tree in trees:
         parts += _fields(part for pair in tree.items() for part in pair)
-    body = b"".join((*parts, _NUMBER.pack(len(known.places)), *places))
+    made = _fields(str(value).encode() for value in known.made or ())
+    body = b"".join((*parts, _NUMBER.pack(len(known.places)), *places, *made))
     return _MAGIC + _digest(body) + body
 
 
@@ -110,9 +127,16 @@ def decode(data: bytes) -> Known:
             raise ValueError("no such directory")
         name = os.fsdecode(reader.field())
         places[name] = Place(trees[number], reader.mapping(), frozenset(reader.fields()))
+    made = reader.fields()
     if reader.at != len(data):
         raise ValueError("something follows")
-    return Known(places)
+    if len(made) not in (0, len(Made._fields)):
+        raise ValueError("no image is made of that")
+    return Known(places, _made(*(value.decode() for value in made)) if made else None)
+
+
+def _made(key: str, config: str, steps: str) -> Made:
+    return Made(key, config, int(steps))
 
 
 class _Reader:

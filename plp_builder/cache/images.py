@@ -44,14 +44,14 @@ class Images:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._before: tuple[Descriptor, ...] = ()
-        self._key = ""
+        self.key = ""
 
     def begin(self, key: str) -> None:
         """Take away the index, so that what the solve writes there is its image. Raises OSError.
 
         With it goes what killed solves had begun to write. ``key`` tells what the solve asks for.
         """
-        self._key = key
+        self.key = key
         index.mark(self.directory)
         remove(self.directory / _INGEST)
         self._before = self._before or index.read(self.directory).entries
@@ -60,9 +60,12 @@ class Images:
 
     @property
     def last(self) -> Descriptor | None:
-        """The image built last, if its solve was asked for the same."""
+        """The image built last, as BuildKit described it, if its solve was asked for the same."""
         last = self._before[-1] if self._before else None
-        return last if last and last.annotations.get(_KEY) == self._key else None
+        if last is None or last.annotations.get(_KEY) != self.key:
+            return None
+        annotations = {key: value for key, value in last.annotations.items() if key != _KEY}
+        return last._replace(annotations=annotations)
 
     def doubt(self) -> None:
         """Have every blob read again: some came from a cache that has turned out damaged."""
@@ -73,7 +76,8 @@ class Images:
 
         ``bound`` is the whole cache's. Raises OSError, ArchiveInvalid.
         """
-        tagged = top._replace(annotations={REF_NAME: top.digest.encoded, _KEY: self._key})
+        own_names = {REF_NAME: top.digest.encoded, _KEY: self.key}
+        tagged = top._replace(annotations={**top.annotations, **own_names})
         entries = pruning.newest_last(self._before, tagged)[-LAST:]
         own = {
             node.descriptor.digest: node.descriptor

@@ -47,9 +47,9 @@ class Records:
         """The daemon has none any more."""
         self._waiting = -1
 
-    def keep(self) -> None:
-        """The build has ended. Unless its record was forgotten, nothing stands in it."""
-        self._waiting += 1
+    def keep(self, *, more: bool = True) -> None:
+        """The build has ended. If one ``more`` was made and not forgotten, nothing stands in it."""
+        self._waiting += more
         self._write(str(self._waiting))
 
     def _read(self) -> int:

@@ -144,10 +144,10 @@ class State:
         """Whether nothing was noted that it lacks."""
         return not (self.directory / _NOT_EXPORTED / tag).exists()
 
-    def ended(self) -> None:
+    def ended(self, *, solved: bool) -> None:
         """Leave what is known of it to the next build, once its daemon is asked nothing more."""
         self.growth.keep()
-        self.records.keep()
+        self.records.keep(more=solved)
 
     def put_aside(self) -> None:
         """Move what the daemon left out of the way; `remnants` goes with the run. Raises OSError.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from plp_builder.progress import sources
 from plp_builder.progress.events import CheckWarning, Event, Log, Status, Text, Vertex
 from plp_builder.progress.step import Span, Step
 from plp_builder.terminal import decode, shorten
@@ -101,6 +102,13 @@ class Model:
     def steps_cached(self) -> int:
         """Those of ``steps_total`` whose result was at hand."""
         return sum(1 for step in self.steps.values() if step.counts and step.cached)
+
+    @property
+    def of_fixed_sources(self) -> bool:
+        """Whether it was made of nothing that can be another thing next time: see `sources`."""
+        if len(self.steps) >= MAX_STEPS:
+            return False
+        return sources.are_fixed(step.name for step in self.steps.values())
 
     @property
     def transferred(self) -> int:

@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 from plp_builder.oci import archive
 from tests.support import image
 from tests.support.builder import MakeWorkspace, Result, RunBuilder, Workspace
+from tests.support.site import Site
 
 LAYER = bytes(range(256)) * 40_000
 OF_USE = "the archive was begun before the solve of_use=true"
 OF_NONE = "the archive was begun before the solve of_use=false"
-
-
-class Site:
-    """A file on loopback, whose content changes behind the builder's back."""
-
-    def __init__(self) -> None:
-        self.content = b"one"
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(site.content)))
-                self.end_headers()
-                self.wfile.write(site.content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/file"
-        self._thread = Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    found = Site()
-    yield found
-    found.close()
 
 
 class Builds:
@@ -69,6 +33,12 @@ class Builds:
 
     def file(self, name: str) -> bytes:
         return image.read(self.place.archive).files[name]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as found:
+        yield found
 
 
 @pytest.fixture

@@ -159,6 +159,10 @@ def survive(kept: Kept, damage: Damage, said: str | None = None) -> None:
         assert cached(again) == STEPS
         assert digest(kept.place.archive) == cold
         assert ASIDE not in again.output
+    damage(kept.root)
+    assert kept.built(START_TIMEOUT="20s") == kept.cold()  # maybe without a solve
+    kept.change("three")
+    assert kept.built(START_TIMEOUT="20s") == kept.cold()
 
 
 @pytest.mark.parametrize("kind", SAMPLE)
@@ -218,7 +222,7 @@ def test_damaged_layers_that_were_never_unpacked(make: MakeKept, way: str, versi
     assert kept.built() == kept.cold()
 
 
-@pytest.mark.parametrize("way", ["missing"])
+@pytest.mark.parametrize("way", ["missing", "empty", "cut", "flipped"])
 def test_damaged_images_beside_the_state_are_made_again(make: MakeKept, way: str) -> None:
     kept = make()
     cold = kept.cold()

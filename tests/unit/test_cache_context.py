@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from plp_builder.cache import context, context_store
 from plp_builder.cache.context import Fingerprint
-from plp_builder.cache.context_store import Known, Place
+from plp_builder.cache.context_store import Known, Made, Place
 from plp_builder.cache.context_tree import walk
 
 LATER = 10**18 * 9
 """When no file of a test is young any more."""
 
 TIME = 1_700_000_000_123_456_789
+MADE = Made("asked for", "sha256:" + "0" * 64, 12)
 
 
 def mounts(root: Path, *kinds: str) -> str:
@@ -383,14 +384,68 @@ def test_history_of_two_in_turn_does_not_grow(root: Path, tmp_path: Path) -> Non
     assert len(sizes) == 1
 
 
+def remembered(root: Path, before: Fingerprint, *, began: int = LATER) -> bool:
+    """Whether an image that was made of the root is taken for one of what was there before."""
+    known = context.learn(None, before, take(root), began, MADE)
+    assert known is not None
+    return known.made == MADE
+
+
+def test_an_image_of_what_stood_still_is_remembered(root: Path) -> None:
+    assert remembered(root, take(root))
+
+
+def test_one_of_several_directories_too(root: Path) -> None:
+    both = take(root, "context", "dockerfile")
+    known = context.learn(None, both, both, LATER, MADE)
+    assert known is not None
+    assert known.made == MADE
+
+
+def test_one_of_what_changes_meanwhile_is_not(root: Path) -> None:
+    before = take(root)
+    write(root / "below" / "file", "dddd")
+    assert not remembered(root, before)
+
+
+def test_one_of_a_file_that_came_and_went_is_not(root: Path) -> None:
+    before = take(root)
+    write(root / "below" / "visitor", "")
+    (root / "below" / "visitor").unlink()
+    assert not remembered(root, before)
+
+
+@pytest.mark.parametrize("name", ["file", "empty", "below", "."])
+def test_one_of_what_can_change_unseen_is_not(root: Path, name: str) -> None:
+    """What has a time of now may have the same one after a change."""
+    changed = (root / name).lstat().st_ctime_ns
+    times = [path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))]
+    assert not remembered(root, take(root), began=changed)
+    assert remembered(root, take(root), began=max(times) + 3_000_000_000)
+
+
+def test_one_of_a_directory_that_the_builder_writes_into_is_not(root: Path) -> None:
+    """Nobody can tell who else was there."""
+    before = take(root, own=(root / "below" / "archive",))
+    known = context.learn(None, before, before, LATER, MADE)
+    assert known is not None
+    assert known.made is None
+
+
+def test_one_of_files_whose_times_say_little_is_not(root: Path) -> None:
+    found = context.take({"context": root}, (), mounts(root, "nfs4"))
+    assert not found.has_stood_still(found, LATER)
+
+
 def test_what_was_written_is_read(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "known"
     found = take(root, "context", "dockerfile")
     known = context.learn(None, found, found, LATER)
     write(root / "file", "dddd", TIME + 1)
     after = take(root, "context", "dockerfile")
-    known = context.learn(known, found, after, LATER)
+    known = context.learn(known, after, after, LATER, MADE)
     assert known is not None
+    assert known.made == MADE
     assert known.write(path)
     read = context.read(path)
     assert read == known
@@ -434,7 +489,7 @@ def test_what_is_no_such_file_is_not_read(tmp_path: Path) -> None:
 @given(st.integers(min_value=0), st.integers(1, 255))
 def test_one_wrong_byte_is_noticed(at: int, change: int) -> None:
     tree = {b"": bytes(24), b"a": bytes(24)}
-    data = bytearray(context_store.encode(Known({"context": Place(tree)})))
+    data = bytearray(context_store.encode(Known({"context": Place(tree)}, MADE)))
     data[at % len(data)] ^= change
     with pytest.raises(ValueError, match="damaged"):
         context_store.decode(bytes(data))
@@ -445,7 +500,7 @@ def test_a_hostile_file_is_never_more_than_unknown(body: bytes) -> None:
     """Also one whose digest is right."""
     digest = context_store._digest(body)
     try:
-        known = context_store.decode(b"plp context 1\n" + digest + body)
+        known = context_store.decode(context_store._MAGIC + digest + body)
     except ValueError:
         return
     tree = {b"": bytes(24)}

@@ -202,3 +202,17 @@ def test_what_is_doubted_is_read_again(tmp_path: Path) -> None:
     record.write(tmp_path)
     Images(tmp_path).doubt()
     assert not Record.read(tmp_path).holds(top.digest.encoded, status)
+
+
+@pytest.mark.parametrize("key", ["this", "that"])
+def test_the_last_one_is_known_by_what_was_asked_for(tmp_path: Path, key: str) -> None:
+    build(tmp_path, b"older", key="that")
+    top, _ = build(tmp_path, b"one", key="this")
+    kept = Images(tmp_path)
+    kept.begin(key)
+    if key == "this":
+        assert kept.last is not None
+        assert (kept.last.digest, kept.last.size) == (top.digest, top.size)
+        assert not any(name.startswith("plp.") for name in kept.last.annotations)
+    else:
+        assert kept.last is None

@@ -92,6 +92,43 @@ def test_an_image_with_other_annotations_is_foreseen_to_the_byte(place: Path) ->
     ]
 
 
+def test_its_manifest_is_known_to_the_byte(place: Path) -> None:
+    last = put(place, OLD, LAYERS)
+    content = drafting.manifest(place, last, asked(NEW))
+    top = put(place, NEW, LAYERS)
+    assert layout.read_document(place, top) == content
+    assert drafting.described(last, content) == top
+
+
+def test_without_annotations_it_is_the_old_one(place: Path) -> None:
+    last = put(place, {}, LAYERS)
+    assert drafting.manifest(place, last, asked({})) == layout.read_document(place, last)
+
+
+@pytest.mark.parametrize(
+    ("had", "wanted"),
+    [(OLD, {}), ({}, NEW), (OLD, NEW | {"more": "1"}), (OLD, {"title": "d"})],
+    ids=["fewer", "new", "more", "one less"],
+)
+def test_where_there_are_other_annotations_it_is_not_known(
+    place: Path, had: dict[str, str], wanted: dict[str, str]
+) -> None:
+    assert drafting.manifest(place, put(place, had, LAYERS), asked(wanted)) == b""
+
+
+def test_nor_where_something_else_looks_like_an_annotation(place: Path) -> None:
+    """Here a layer has one of the same name and value, and comes first."""
+    files: layouts.Files = {}
+    entry = layouts.add_image(files, (b"layer",), annotations={"title": "old"})
+    document = json.loads(files.pop(f"blobs/sha256/{entry['digest'].removeprefix('sha256:')}"))
+    document["layers"][0]["annotations"] = {"title": "old"}
+    entry = layouts.add_blob(files, go(document), layouts.MANIFEST)
+    layouts.write(place, files)
+    last = model.parse_descriptor(entry, "the image")
+    assert drafting.manifest(place, last, asked({"title": "new"})) == b""
+    assert drafting.manifest(place, last, asked({"title": "old"})) == go(document)
+
+
 def test_what_was_foreseen_is_not_written_again(
     place: Path, file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,8 +257,10 @@ def test_nothing_is_foreseen_of_a_damaged_image(place: Path) -> None:
     last = put(place, OLD, LAYERS)
     layout.blob_path(place, last.digest).write_bytes(b"{}")
     assert drafting.expected(place, last, asked(NEW)) == ()
+    assert drafting.manifest(place, last, asked(NEW)) == b""
     layout.blob_path(place, last.digest).unlink()
     assert drafting.expected(place, last, asked(NEW)) == ()
+    assert drafting.manifest(place, last, asked(NEW)) == b""
 
 
 def test_nothing_is_foreseen_of_an_index(place: Path) -> None:
@@ -232,6 +271,7 @@ def test_nothing_is_foreseen_of_an_index(place: Path) -> None:
     layouts.write(place, files)
     last = model.parse_descriptor(entry, "the image")
     assert drafting.expected(place, last, asked(NEW)) == ()
+    assert drafting.manifest(place, last, asked(NEW)) == b""
 
 
 def test_the_same_is_asked_for_whatever_the_annotations_and_caches() -> None:

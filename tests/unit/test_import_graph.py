@@ -20,6 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"solving"}),
     frozenset({"caching", "run"}),
     frozenset({"outset"}),
+    frozenset({"recalling"}),
     frozenset({"drafting", "tidying", "usage", "version"}),
     frozenset({"cache"}),
     frozenset({"preflight", "buildkit", "solve", "progress", "results", "output"}),

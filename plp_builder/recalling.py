@@ -1,0 +1,67 @@
+"""The image of an unchanged build, known without asking BuildKit.
+
+From its cache BuildKit answers, too, but it is told of every file of the context before. Where
+directories, Dockerfile and everything asked for are what they were, and the last image was made of
+nothing else that can change, it is the answer: what may differ are its annotations.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plp_builder import drafting
+from plp_builder.annotations import CREATED
+from plp_builder.cache.files import TEMPORARY, random_name
+from plp_builder.oci import layout
+from plp_builder.oci.model import parse_manifest
+
+if TYPE_CHECKING:
+    from plp_builder.cache.context_store import Made
+    from plp_builder.cache.images import Images
+    from plp_builder.oci.model import Descriptor
+    from plp_builder.settings import Settings
+    from plp_builder.solve import SolveRequest
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Whether a build that need not solve may do without: nobody asks to look again, or to see."""
+    asks = settings.no_cache or settings.pull or settings.verify == "full"
+    return not asks and settings.progress != "rawjson"
+
+
+def recalled(images: Images, made: Made, request: SolveRequest) -> Descriptor | None:
+    """The image that a solve of ``request`` would give; its manifest is in the layout then.
+
+    ``made`` is what the last build made of the same directories. None where only a solve can tell.
+    Whether the other blobs are there remains to be seen. Raises OSError.
+    """
+    last = images.last
+    if last is None or made.key != images.key:
+        return None
+    content = drafting.manifest(images.directory, last, request)
+    if not content or parse_manifest(content, "the image").config.digest != made.config:
+        return None
+    top = drafting.described(last, content)
+    path = layout.blob_path(images.directory, top.digest)
+    if not path.exists():
+        _write(path, content)
+    created = drafting.annotations_of(request).get(CREATED, "")
+    if CREATED in top.annotations and created:
+        return top._replace(annotations={**top.annotations, CREATED: created})
+    return top
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(random_name(TEMPORARY))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
