@@ -20,6 +20,8 @@ from tests.support.machine import Tools
 MakeKept = Callable[..., Kept]
 LOG = logging.getLogger(__name__)
 MEGABYTE = 1_000_000
+_RECALL = 0.5
+"""Seconds that a build takes which solves nothing."""
 
 BUSY = """\
 FROM scratch AS base
@@ -82,7 +84,10 @@ def kill_all(run: Callable[[], tuple[processes.Process, ...]]) -> None:
 
 
 def kills(kept: Kept, number: int) -> None:
-    """Kill that many builds of changed code, each followed by one that ends well."""
+    """Kill that many builds of changed code, each followed by one that ends well.
+
+    And one of code that has not changed, which asks no daemon to solve.
+    """
     draw = random.Random(f"kills {number}")  # noqa: S311 - the same moments each time
     kept.run()
     began = time.monotonic()
@@ -92,12 +97,13 @@ def kills(kept: Kept, number: int) -> None:
     sound = 0
     for round_ in range(1, number + 1):
         kept.change(f"{round_}")
-        run = kept.start()
-        time.sleep(draw.uniform(0, 1.1 * longest))
-        run.process.poll()
-        kill_all(run.tree)
-        run.destroy()
-        assert kept.built() == kept.cold(), round_
+        for most in (longest, _RECALL):
+            run = kept.start()
+            time.sleep(draw.uniform(0, 1.1 * most))
+            run.process.poll()
+            kill_all(run.tree)
+            run.destroy()
+            assert kept.built() == kept.cold(), round_
         left = [path.name for path in kept.state.iterdir()]
         assert not [name for name in left if name.startswith("aside-")], left
         for place in ("root/runc-overlayfs/content/ingest", "layout/ingest"):
