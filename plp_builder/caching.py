@@ -394,8 +394,10 @@ class Caching:
             self._was_exported and self._has_entry()
         ):
             return False
-        top = recalling.recalled(self._images, made, request)
-        return top is not None and self.verify(top)
+        with suppress(ArchiveInvalid):  # a solve may still mend it
+            top = recalling.recalled(self._images, made, request)
+            return top is not None and self.verify(top)
+        return False
 
     @property
     def _made(self) -> Made | None:

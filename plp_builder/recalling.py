@@ -17,6 +17,7 @@ from plp_builder.annotations import CREATED
 from plp_builder.cache.files import TEMPORARY, random_name
 from plp_builder.oci import layout
 from plp_builder.oci.model import parse_manifest
+from plp_builder.solve.options import BUILT_IN_FRONTEND
 
 if TYPE_CHECKING:
     from plp_builder.cache.context_store import Made
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 
 
 def is_wanted(settings: Settings) -> bool:
-    """Whether a build that need not solve may do without: nobody asks to look again, or to see."""
+    """Whether a build that need not solve may do without: nobody asks to look again, or to see.
+
+    Of what another frontend takes the names of its steps tell nothing.
+    """
     asks = settings.no_cache or settings.pull or settings.verify == "full"
-    return not asks and settings.progress != "rawjson"
+    return not asks and settings.progress != "rawjson" and settings.frontend == BUILT_IN_FRONTEND
 
 
 def recalled(images: Images, made: Made, request: SolveRequest) -> Descriptor | None:

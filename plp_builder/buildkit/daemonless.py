@@ -96,7 +96,7 @@ class Daemon:
         self._started = False
         self._expected: Options | None = None
         self._notify: socket.socket | None = None
-        self._ready = False
+        self._ready = self._killed = False
         self._suspects: set[int] = set()
         self._trial_first = False
         self._tried = True
@@ -209,8 +209,12 @@ class Daemon:
         return len(certain)
 
     def kill(self) -> None:
-        """Have it end at once, without waiting for that, as an idle one may; then `stop` it."""
-        if self._child is not None:
+        """Have it end at once, without waiting for that, as an idle one may; then `stop` it.
+
+        May be called again.
+        """
+        if self._child is not None and not self._killed:
+            self._killed = True
             self._watch.forget(self._child)
             self._inner = self._held_children(self._child)
             self._child.signal(signal.SIGKILL, group=self._is_deaf)
@@ -260,7 +264,7 @@ class Daemon:
         self._open()
 
     def _open(self) -> None:
-        self._ready = False
+        self._ready = self._killed = False
         if self.room.sandbox is Sandbox.NONE:
             leftovers.adopt_orphans()
         found, self._opened = self._opened or opened(self.room, self._environ), None
