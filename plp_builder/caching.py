@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -145,7 +146,7 @@ class Caching:
         if self.state:
             try:
                 self._images = Images(self.state.layout)
-                self._images.begin(drafting.key_of(request))
+                self._images.begin(drafting.key_of(request, self._choice.asked))
                 self._copies = Copies(
                     self.state.fingerprint, dict(request.locals), self._own, warm=self.state.warm
                 )
@@ -383,7 +384,7 @@ class Caching:
     def _recall(self, made: Made, request: SolveRequest) -> bool:
         """Whether the image is that which was ``made`` last; it has been verified then.
 
-        Not where the daemon has something to do besides. Raises OSError.
+        Not where the daemon has something to do besides.
         """
         found = self.state
         if not (found and found.tried and self._images and self._output):
@@ -394,8 +395,8 @@ class Caching:
             self._was_exported and self._has_entry()
         ):
             return False
-        with suppress(ArchiveInvalid):  # a solve may still mend it
-            top = recalling.recalled(self._images, made, request)
+        with suppress(ArchiveInvalid, OSError):  # a solve may still mend it
+            top = recalling.recalled(self._images, made, request, datetime.now(UTC))
             return top is not None and self.verify(top)
         return False
 

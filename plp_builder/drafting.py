@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from plp_builder.buildkit.options import Options
     from plp_builder.oci.assembly import Draft
     from plp_builder.solve import SolveRequest
 
@@ -42,15 +43,19 @@ _ESCAPED = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"}
 """Go's encoding/json writes these so."""
 
 
-def key_of(request: SolveRequest) -> str:
-    """The same for requests that differ in annotations and caches at most."""
+def key_of(request: SolveRequest, options: Options) -> str:
+    """The same for requests that differ in annotations and caches at most.
+
+    ``options`` are those of the daemon that is asked: it may refuse what another one does.
+    """
     output = tuple(
         pair
         for pair in request.output
         if pair.key != "dest" and not pair.key.startswith(_ANNOTATION)
     )
     same = request._replace(output=output, cache_imports=(), cache_export=None)
-    return hashlib.sha256("\0".join(arguments(same)).encode("utf-8", "surrogateescape")).hexdigest()
+    words = "\0".join((*arguments(same), "", *options.flags, "", options.config))
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def expected(directory: Path, last: Descriptor, request: SolveRequest) -> tuple[Node, ...]:

@@ -20,11 +20,15 @@ from plp_builder.oci.model import parse_manifest
 from plp_builder.solve.options import BUILT_IN_FRONTEND
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from plp_builder.cache.context_store import Made
     from plp_builder.cache.images import Images
     from plp_builder.oci.model import Descriptor
     from plp_builder.settings import Settings
     from plp_builder.solve import SolveRequest
+
+_EPOCH = "build-arg:SOURCE_DATE_EPOCH"
 
 
 def is_wanted(settings: Settings) -> bool:
@@ -36,8 +40,8 @@ def is_wanted(settings: Settings) -> bool:
     return not asks and settings.progress != "rawjson" and settings.frontend == BUILT_IN_FRONTEND
 
 
-def recalled(images: Images, made: Made, request: SolveRequest) -> Descriptor | None:
-    """The image that a solve of ``request`` would give; its manifest is in the layout then.
+def recalled(images: Images, made: Made, request: SolveRequest, now: datetime) -> Descriptor | None:
+    """The image that a solve of ``request`` would give ``now``; its manifest is in the layout then.
 
     ``made`` is what the last build made of the same directories. None where only a solve can tell.
     Whether the other blobs are there remains to be seen. Raises OSError.
@@ -52,10 +56,12 @@ def recalled(images: Images, made: Made, request: SolveRequest) -> Descriptor | 
     path = layout.blob_path(images.directory, top.digest)
     if not path.exists():
         _write(path, content)
-    created = drafting.annotations_of(request).get(CREATED, "")
-    if CREATED in top.annotations and created:
-        return top._replace(annotations={**top.annotations, CREATED: created})
-    return top
+    if any(option.key == _EPOCH for option in request.options):
+        return top
+    # BuildKit's exporter (exporter/oci/export.go) tells its own time, whatever the manifest says.
+    return top._replace(
+        annotations={**top.annotations, CREATED: now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

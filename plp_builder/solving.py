@@ -260,7 +260,7 @@ def keep(
 
     Nothing gets out but a stop.
     """
-    if caching.wants_export(all_cached=solved.all_cached):
+    if solved.asked and caching.wants_export(all_cached=solved.all_cached):
         with run.phases.part("portable export"):
             wanted = request(
                 image=False, cache_imports=caching.export_imports, cache_export=caching.export

@@ -52,12 +52,14 @@ _ELSEWHERE = "--root", "--oci-worker-snapshotter", "--oci-worker=false", "--cont
 class Choice:
     """The state of a build, if it has one. A context manager that must outlive the daemon.
 
-    ``user`` runs the daemon; ``facts`` know its subordinate ids and the daemon's program.
+    ``user`` runs the daemon; ``facts`` know its subordinate ids and the daemon's program. ``asked``
+    is what the settings ask of the daemon, once they are known.
     """
 
     def __init__(self, facts: Facts, user: User) -> None:
         self.state: State | None = None
         self.refusal: Failure | None = None
+        self.asked = Options()
         self._facts = facts
         self._user = user
         self._bound = DEFAULT_BOUND
@@ -106,6 +108,7 @@ class Choice:
         raises gets out.
         """
         self._bound = settings.cache_max_size
+        self.asked = asked
         if cache is None or settings.cache_strategy not in _WITH_STATE:
             self._drop()
             return

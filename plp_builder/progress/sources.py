@@ -20,8 +20,10 @@ _OWN = re.compile(
 _IMAGE = re.compile(rf"\[internal\] load metadata for \S+{_DIGEST}")
 _NUMBER = r"\[[^\]]*\d+/\d+\] "
 _BASE = re.compile(rf"(?:{_NUMBER})?FROM \S+{_DIGEST}")
-_STEP = re.compile(rf"{_NUMBER}(?:(?:COPY|RUN|WORKDIR) .+|ADD [^:$]+)", re.DOTALL)
-"""An ADD of anything but files has a colon: every address and every kind of git's."""
+_STEP = re.compile(
+    rf"""{_NUMBER}(?:(?:COPY|RUN|WORKDIR)\ .+|ADD\ [\w./*?=,"\[\]\ -]+)""", re.DOTALL
+)
+"""An ADD of anything but files has a colon, maybe behind a variable or an escape of JSON's."""
 
 
 def are_fixed(steps: Iterable[str]) -> bool:

@@ -125,7 +125,8 @@ def test_annotations_are_those_asked_for(build: Builds) -> None:
 
 def test_a_reproducible_build_is_recalled_to_the_byte(build: Builds) -> None:
     build.write(Dockerfile=f"FROM scratch\n{CODE}", code="one")
-    asked = {"IMAGE": "app:1", "SOURCE_DATE_EPOCH": "1700000000"}
+    given = "org.opencontainers.image.created=1999-01-01T00:00:00Z"
+    asked = {"IMAGE": "app:1", "SOURCE_DATE_EPOCH": "1700000000", "ANNOTATIONS": given}
     build(**asked)
     solved = build.place.archive.read_bytes()
     assert build.recalled(**asked)
@@ -150,6 +151,8 @@ OPEN = {
     "a mount of a tag": "FROM BASE\nRUN --mount=from=busybox,target=/m cp /m/etc/passwd /",
     "an address": "FROM scratch\nADD SITE /file",
     "an address in a variable": "FROM scratch\nARG A=SITE\nADD $A /file",
+    "an escaped address": 'FROM scratch\nADD ["ESCAPED", "/file"]',
+    "an escaped variable": 'FROM scratch\nARG A=SITE\nADD ["\\u0024{A}", "/file"]',
     "a warning": "FROM scratch\nMAINTAINER me",
 }
 
@@ -160,6 +163,7 @@ def test_what_can_change_unseen_is_solved(
 ) -> None:
     base = f"busybox@{digest_of(registry, 'library/busybox:latest')}"
     text = OPEN[kind].replace("BASE", base).replace("SITE", site.url)
+    text = text.replace("ESCAPED", site.url.replace(":", r"\u003a"))
     build.write(Dockerfile=f"{text}\n{CODE}", code="one")
     for _ in range(3):
         assert not build.recalled()
@@ -308,3 +312,12 @@ def test_a_state_that_no_daemon_can_open_is_not_needed(kept: Kept) -> None:
     assert kept.built() == first
     kept.change("two")
     assert kept.built() == kept.cold()
+
+
+def test_what_the_daemon_would_refuse_is_told(kept: Kept) -> None:
+    kept.run()
+    config = kept.place.root / "buildkitd.toml"
+    config.write_text('[frontend."dockerfile.v0"]\nenabled = false\n')
+    result = kept.start(BUILDKITD_CONFIG=str(config)).wait(300)
+    assert result.code == 1
+    assert RECALLED not in result.output

@@ -11,6 +11,7 @@ from threading import Event, Thread
 import pytest
 
 from plp_builder import drafting
+from plp_builder.buildkit.options import Options
 from plp_builder.cache.verification import Record, verify
 from plp_builder.drafting import Drafting
 from plp_builder.oci import assembly, layout, model
@@ -280,7 +281,7 @@ def test_the_same_is_asked_for_whatever_the_annotations_and_caches() -> None:
         cache_imports=(LocalCache(Path("/cache"), "sha256:" + "0" * 64),),
         cache_export=CacheExport(Path("/cache"), "tag", "min"),
     )
-    assert drafting.key_of(one) == drafting.key_of(other)
+    assert drafting.key_of(one, Options(debug=True)) == drafting.key_of(other, Options())
 
 
 @pytest.mark.parametrize(
@@ -294,4 +295,9 @@ def test_the_same_is_asked_for_whatever_the_annotations_and_caches() -> None:
     ],
 )
 def test_another_request_has_another_key(other: SolveRequest) -> None:
-    assert drafting.key_of(other) != drafting.key_of(asked(OLD))
+    assert drafting.key_of(other, Options()) != drafting.key_of(asked(OLD), Options())
+
+
+@pytest.mark.parametrize("options", [Options(config="debug = true"), Options(flags=("--debug",))])
+def test_another_daemon_has_another_key(options: Options) -> None:
+    assert drafting.key_of(asked(OLD), options) != drafting.key_of(asked(OLD), Options())
