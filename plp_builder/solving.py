@@ -177,7 +177,8 @@ def solve_image(
                 known = caching.begin(request())
             if known is not None:
                 daemon.kill()
-                log.info("nothing to solve", reason="all is as it was in the last build")
+                why = "all is as it was in the last build"
+                log.info("nothing to solve", cache=caching.kind, reason=why)
                 return Solved(known, known, asked=False)
             wanted = request(
                 cache_imports=caching.imports,
