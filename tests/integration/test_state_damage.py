@@ -188,7 +188,7 @@ def test_a_daemon_that_hangs_at_its_start_gets_another_state(make: MakeKept) -> 
     kept.run()
     with (kept.worker / "containerdmeta.db").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        result = kept.run(START_TIMEOUT="3s")
+        result = kept.run(START_TIMEOUT="3s", VERIFY="full")
         assert ASIDE in result.output
         assert digest(kept.place.archive) == cold
     assert cached(kept.run()) == STEPS
