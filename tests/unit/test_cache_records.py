@@ -29,6 +29,13 @@ def test_records_without_a_secret_wait_until_there_are_many(place: Path) -> None
     assert due == [False] * MOST + [True]
 
 
+def test_a_build_that_made_none_does_not_count(place: Path) -> None:
+    for _ in range(2 * MOST):
+        begun(place).keep(more=False)
+    begun(place).keep()
+    assert place.read_text() == "1\n"
+
+
 def test_those_that_were_forgotten_do_not_count(place: Path) -> None:
     for _ in range(MOST):
         begun(place).keep()
