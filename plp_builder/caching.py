@@ -286,7 +286,7 @@ class Caching:
         assert self._portable  # noqa: S101 - for the type checker
         if not self._portable.wants_export(all_cached=all_cached and not found):
             return False
-        if self._is_exported and self._has_export:
+        if self._is_exported and self._takes_over():
             self.exported()
             return False
         with suppress(StateDamaged, TimedOut):
@@ -410,9 +410,8 @@ class Caching:
     def _keep_images(self, bound: int) -> int:
         return self._images.keep(self._top, bound, self._check) if self._images and self._top else 0
 
-    @property
-    def _has_export(self) -> bool:
-        """Whether what was exported with the image is where it is merged from."""
+    def _takes_over(self) -> bool:
+        """Put what was exported with the image to where it is merged from, if it is there."""
         assert self._portable  # noqa: S101 - for the type checker
         if not self._images:
             return True

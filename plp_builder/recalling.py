@@ -7,14 +7,11 @@ nothing else that can change, it is the answer: what may differ are its annotati
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plp_builder import drafting
 from plp_builder.annotations import CREATED
-from plp_builder.cache.files import TEMPORARY, random_name
+from plp_builder.cache.files import replacing
 from plp_builder.oci import layout
 from plp_builder.oci.model import parse_manifest
 from plp_builder.solve.options import BUILT_IN_FRONTEND
@@ -55,23 +52,11 @@ def recalled(images: Images, made: Made, request: SolveRequest, now: datetime) -
     top = drafting.described(last, content)
     path = layout.blob_path(images.directory, top.digest)
     if not path.exists():
-        _write(path, content)
+        with replacing(path, 0o644) as file:
+            file.write(content)
     if any(option.key == _EPOCH for option in request.options):
         return top
     # BuildKit's exporter (exporter/oci/export.go) tells its own time, whatever the manifest says.
     return top._replace(
         annotations={**top.annotations, CREATED: now.strftime("%Y-%m-%dT%H:%M:%SZ")}
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(random_name(TEMPORARY))
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(content)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

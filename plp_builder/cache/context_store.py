@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from plp_builder.cache.context_tree import Tree
-from plp_builder.cache.files import TEMPORARY, random_name
+from plp_builder.cache.files import replacing
 from plp_builder.tuples import NamedTuple
 
 _MAGIC = b"plp context 2\n"
@@ -20,7 +20,6 @@ _LARGEST = 1 << 30
 _NUMBER = struct.Struct("<I")
 _TIME = 1_234_567_891_234_567_891
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Place(NamedTuple):
@@ -62,18 +61,13 @@ class Known(NamedTuple):
         It has to lie on the file system of the daemon's root: where that keeps no nanoseconds,
         a copy's times are not those of the files, and nothing is kept. Nothing waits for the disk.
         """
-        temporary = path.with_name(random_name(TEMPORARY))
         try:
-            with os.fdopen(os.open(temporary, _WRITE, 0o600), "wb") as file:
+            with replacing(path, 0o600) as file:
                 file.write(encode(self))
                 os.utime(file.fileno(), ns=(_TIME, _TIME))
                 if os.fstat(file.fileno()).st_mtime_ns != _TIME:
-                    temporary.unlink()
-                    return False
-            temporary.replace(path)
+                    raise OSError(errno.ENOTSUP, "no nanoseconds")
         except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             return False
         return True
 

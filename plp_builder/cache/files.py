@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def random_name(prefix: str) -> str:
@@ -31,19 +34,32 @@ def open_below(directory: Path, *names: str) -> int:
     return descriptor
 
 
-def replace_durably(path: Path, data: bytes) -> None:
-    """Write ``path`` whole, or leave it as it was; it survives a power cut afterwards."""
+@contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` in the end, or not at all if anything is raised.
+
+    ``mode`` is subject to the umask. Nothing waits for the disk. Raises OSError.
+    """
     temporary = path.with_name(random_name(TEMPORARY))
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(os.open(temporary, _NEW, mode), "wb") as file:
+            yield file
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Write ``path`` whole, or leave it as it was; it survives a power cut afterwards.
+
+    Raises OSError.
+    """
+    with replacing(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove(path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from plp_builder.cache.files import TEMPORARY
+from plp_builder.cache.files import replacing
 from plp_builder.errors import ArchiveInvalid
 from plp_builder.oci import layout
 from plp_builder.oci.layout import BlobDamaged
@@ -73,13 +73,8 @@ class Record:
 
     def copy(self, directory: Path) -> None:
         """Write it to another layout, which has hard links to the same files."""
-        temporary = directory / f"{TEMPORARY}{os.urandom(6).hex()}"
-        try:
-            temporary.write_text(json.dumps(self._known, separators=(",", ":")))
-            temporary.replace(directory / RECORD)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with suppress(OSError), replacing(directory / RECORD) as file:
+            file.write(json.dumps(self._known, separators=(",", ":")).encode())
 
 
 def verify(
