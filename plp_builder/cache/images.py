@@ -6,6 +6,8 @@ holds what the last images need, and nothing else.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +55,11 @@ class Images:
         """
         self.key = key
         index.mark(self.directory)
+        blobs = self.directory / layout.BLOBS
+        blobs.mkdir(parents=True, exist_ok=True)
+        if not os.access(blobs, os.R_OK | os.W_OK | os.X_OK):
+            # BuildKit would fail there, which is no reason for a build to fail.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(blobs))
         remove(self.directory / _INGEST)
         self._before = self._before or index.read(self.directory).entries
         with suppress(FileNotFoundError):

@@ -37,19 +37,22 @@ def blob_path(layout: Path, digest: Digest) -> Path:
 
 
 def blob_status(layout: Path, descriptor: Descriptor) -> os.stat_result:
-    """The status of a blob that is there, a regular file, and of the promised size.
+    """The status of a blob that is there, a regular file, readable, and of the promised size.
 
     Raises BlobDamaged otherwise, OSError where it cannot be looked at.
     """
     digest = descriptor.digest
+    path = blob_path(layout, digest)
     try:
-        found = os.lstat(blob_path(layout, digest))
+        found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise BlobDamaged(digest, "is missing") from None
     if not stat.S_ISREG(found.st_mode):
         raise BlobDamaged(digest, "is not a regular file")
     if found.st_size != descriptor.size:
         raise BlobDamaged(digest, f"has {found.st_size} bytes instead of {descriptor.size}")
+    if not os.access(path, os.R_OK):
+        raise BlobDamaged(digest, "may not be read")
     return found
 
 

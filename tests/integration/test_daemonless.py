@@ -97,6 +97,26 @@ def test_ready_is_what_the_daemon_says(fake: Start) -> None:
     gone(daemon)
 
 
+def test_what_was_killed_twice_is_waited_for(fake: Start) -> None:
+    """Its children are held by pidfds until they have ended; the second time none is to be seen."""
+    before = pidfds()
+    with fake(READY + FOREVER) as daemon:
+        daemon.start(Options())
+        daemon.ready(PATIENCE)
+        daemon.kill()
+        time.sleep(0.2)
+        daemon.kill()
+        assert pidfds() > before
+    gone(daemon)
+    assert pidfds() == before
+
+
+def pidfds() -> int:
+    """How many processes are held."""
+    links = Path("/proc/self/fd").iterdir()
+    return sum("pidfd" in str(link.readlink()) for link in links if link.is_symlink())
+
+
 LISTENS = """
 import os, socket, sys, time
 listener = socket.socket(socket.AF_UNIX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -234,6 +235,34 @@ def test_damaged_images_beside_the_state_are_made_again(make: MakeKept, way: str
     assert digest(kept.place.archive) == cold
     assert cached(result) == STEPS
     assert ASIDE not in result.output
+
+
+@pytest.mark.parametrize("blob", ["manifest", "config", "layer"])
+def test_images_that_may_not_be_read_are_made_again(make: MakeKept, blob: str) -> None:
+    """As another user's umask may leave them."""
+    kept = make(user="unprivileged")
+    first = kept.built()
+    blobs = kept.state / "layout/blobs/sha256"
+    manifest = json.loads((blobs / first.removeprefix("sha256:")).read_bytes())
+    needed = {"manifest": first, "config": manifest["config"]["digest"]}
+    needed["layer"] = manifest["layers"][-1]["digest"]
+    (blobs / needed[blob].removeprefix("sha256:")).chmod(0)
+    assert kept.built() == first
+    assert cached(kept.run()) == STEPS
+
+
+@pytest.mark.parametrize("name", ["layout", "layout/blobs", "layout/blobs/sha256"])
+def test_images_that_cannot_be_kept_fail_no_build(make: MakeKept, name: str) -> None:
+    kept = make(user="unprivileged")
+    first = kept.built()
+    closed = kept.state / name
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        assert "name=state-not-carried" in kept.run().output
+    finally:
+        closed.chmod(mode)
+    assert digest(kept.place.archive) == first
 
 
 @pytest.mark.parametrize("name", ["context", "made", "layout/index.json", "layout/oci-layout"])
