@@ -60,6 +60,35 @@ def test_state_portable_and_no_cache_give_the_same_image(
     assert kept.built() == kept.cold()
 
 
+LINKED = """\
+FROM scratch AS base
+COPY --chmod=755 busybox /bin/busybox
+RUN ["/bin/busybox", "touch", "/below"]
+FROM base
+COPY {link} code /code
+"""
+
+
+@pytest.mark.parametrize("version", ["current", "compat"])
+@pytest.mark.parametrize(("link", "unpacked"), [("--link", 0), ("", 1)])
+def test_on_a_fresh_machine_nothing_is_unpacked_below_what_is_linked(
+    workspace: MakeWorkspace,
+    start_builder: StartBuilder,
+    tools: dict[str, Tools],
+    version: str,
+    link: str,
+    unpacked: int,
+) -> None:
+    dockerfile = LINKED.format(link=link)
+    kept = Kept(workspace("root"), start_builder, tools[version], dockerfile=dockerfile)
+    kept.run()
+    shutil.rmtree(kept.state)
+    kept.change("two")
+    first = kept.built()
+    assert len(list(kept.worker.glob("snapshots/snapshots/*/fs/below"))) == unpacked
+    assert first == kept.cold()
+
+
 def test_a_failed_build_leaves_a_state_for_the_next(kept: Kept) -> None:
     kept.run()
     kept.place.write({"code": "two"})
