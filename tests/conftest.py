@@ -38,13 +38,23 @@ class WorldReachedError(AssertionError):
     """A unit test started a process or opened a socket."""
 
 
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    # An audit hook sees every way to the world, also through names imported long before.
-    if _guarded and event in _WORLD:
-        raise WorldReachedError(f"A unit test must not reach the world: {event}{arguments!r}")
+class _Watched(str):
+    """An audit event that is caught when it is looked up in a table."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if _guarded:
+            raise WorldReachedError(f"A unit test must not reach the world: {other}")
+        return True
 
 
-sys.addaudithook(_audit)
+# An audit hook sees every way to the world, also through names imported long before. This one runs
+# Python for these events alone: within sys.settrace, which coverage calls in each new thread,
+# another thread would get its turn, and CPython 3.11 allows but one of them in there.
+_WATCHED: dict[str, tuple[Any, ...]] = {_Watched(event): () for event in _WORLD}
+sys.addaudithook(_WATCHED.get)
 
 
 def pytest_configure() -> None:
