@@ -35,8 +35,10 @@ ENDS = {"success": 0, "unauthorized": 2, "broken": 1, "echoed": 1, "terminated":
 RECORDER = """\
 #!/bin/sh
 {{ cat /proc/$$/cmdline /proc/$$/environ; }} > {records}/$$-{name}
+until [ -e {seen}/$$ ] || [ $((rounds += 1)) -gt 3000 ]; do sleep 0.01; done
 exec {program} "$@"
 """
+"""It goes on when the watcher has seen it, however short the program's life is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,15 @@ class Place:
         return self.root / "records"
 
     @property
+    def seen(self) -> Path:
+        return self.root / "seen"
+
+    @property
     def needles(self) -> tuple[bytes, ...]:
         return canary.needles(self.secret, self.username)
 
     def make(self) -> Place:
-        for name in ("inputs/bin", "records", "home", "tmp", "run", "cwd", "out"):
+        for name in ("inputs/bin", "records", "seen", "home", "tmp", "run", "cwd", "out"):
             (self.root / name).mkdir(parents=True)
         layers = [os.urandom(3 << 20), b"small"]
         archive = layouts.tar_of(layouts.image_files(layers=layers))
@@ -78,7 +84,9 @@ class Place:
         skopeo = skopeos.find(version).directory / "skopeo"
         for name, program in (("skopeo", skopeo), ("setpriv", machine.command("setpriv"))):
             wrapper = self.inputs / "bin" / name
-            script = RECORDER.format(name=name, program=program, records=self.records)
+            script = RECORDER.format(
+                name=name, program=program, records=self.records, seen=self.seen
+            )
             wrapper.write_text(script)
             wrapper.chmod(0o755)
         out = self.root / "out"
@@ -202,7 +210,11 @@ def test_a_password_is_nowhere(source: str, end: str, tmp_path: Path) -> None:
         with (
             started(place, env) as process,
             canary.watching(
-                process.pid, place.needles, [place.root], [place.inputs, place.records]
+                process.pid,
+                place.needles,
+                [place.root],
+                [place.inputs, place.records],
+                place.seen,
             ) as watcher,
         ):
             assert process.stdin is not None

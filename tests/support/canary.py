@@ -83,14 +83,22 @@ class Watcher:
 
 @contextmanager
 def watching(
-    pid: int, wanted: Iterable[bytes], directories: Iterable[Path], inputs: Iterable[Path] = ()
+    pid: int,
+    wanted: Iterable[bytes],
+    directories: Iterable[Path],
+    inputs: Iterable[Path] = (),
+    seen: Path | None = None,
 ) -> Iterator[Watcher]:
-    """Watch argument lists of all processes, environments below ``pid``, and files."""
+    """Watch argument lists of all processes, environments below ``pid``, and files.
+
+    In the directory ``seen`` each child that was looked at leaves a file of its pid's name.
+    """
     task = {
         "pid": pid,
         "needles": [needle.hex() for needle in wanted],
         "directories": [str(path) for path in directories],
         "inputs": [str(path) for path in inputs],
+        "seen": [str(seen)] if seen else [],
     }
     watcher = Watcher()
     process = subprocess.Popen(
@@ -128,6 +136,7 @@ class _Eye:
         self.wanted = [bytes.fromhex(text) for text in texts("needles")]
         self.directories = [Path(text) for text in texts("directories")]
         self.inputs = [Path(text) for text in texts("inputs")]
+        self.seen = [Path(text) for text in texts("seen")]
         self.found: set[Found] = set()
         self.children: set[str] = set()
         self.sweeps = 0
@@ -156,6 +165,8 @@ class _Eye:
             with suppress(OSError):
                 if holds(Path(f"/proc/{pid}/environ").read_bytes(), self.wanted):
                     self.found.add(Found("environment", f"{pid} {shown}"))
+            for directory in self.seen:
+                (directory / str(pid)).touch()
 
     def _arguments(self, pid: int) -> bytes:
         try:
